@@ -1,0 +1,3 @@
+"""Entry points and wiring: the console, the command line, settings."""
+
+__product__ = "callboard"

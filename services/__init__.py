@@ -1,0 +1,3 @@
+"""What the program does, with no screen: importable, async, typed."""
+
+__product__ = "callboard"
