@@ -1,0 +1,122 @@
+"""Reads for the screens over the plain DB-API: one connection, no SQLAlchemy.
+
+The first frame of the console is drawn from here, so importing this module must stay cheap (SQLModel
+costs more than the rest of the start together). Statements are written in the SQL that SQLite and
+PostgreSQL share, with `?` as the placeholder.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from typing import Any
+
+from services.errors import ServiceError
+from services.storage.failures import explain
+from services.storage.location import DatabaseLocation
+
+HEAD = "0001"
+"""The schema version this program writes: the newest file of `migrations/versions`."""
+
+KNOWN = ("0001",)
+"""Every schema version this program can upgrade from, oldest first, ending with HEAD."""
+
+
+class SchemaState(StrEnum):
+    """What a look at the database's version says."""
+
+    MISSING = "missing"
+    OLDER = "older"
+    CURRENT = "current"
+    NEWER = "newer"
+
+
+class Reader:
+    """A read connection, opened at the first question and shared by the threads that ask."""
+
+    def __init__(self, where: DatabaseLocation) -> None:
+        self.where = where
+        self._lock = threading.Lock()
+        self._connection: Any = None
+        self._stamp: tuple[Any, ...] | None = None
+
+    def rows(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        """Run one SELECT. Raises ServiceError; an SQLite file that does not exist reads as no rows."""
+        return self._run(lambda connection: _select(connection, sql, parameters, self.where.is_sqlite), [])
+
+    def schema(self) -> SchemaState:
+        """How the stored schema compares with this program's."""
+        try:
+            found = self.rows("SELECT version_num FROM alembic_version")
+        except ServiceError as error:
+            if error.code == "missing_table":
+                return SchemaState.MISSING
+            raise
+        if not found:
+            return SchemaState.MISSING
+        version = str(found[0][0])
+        if version == HEAD:
+            return SchemaState.CURRENT
+        return SchemaState.OLDER if version in KNOWN else SchemaState.NEWER
+
+    def written_elsewhere(self) -> bool:
+        """Whether another connection wrote since the last time this was asked (the first answer is False)."""
+        if self.where.is_sqlite:
+            found = self._run(lambda connection: connection.execute("PRAGMA data_version").fetchall(), [])
+        else:
+            found = self.rows("SELECT max(updated_at), max(checked_at), count(*) FROM agent")
+        stamp = tuple(found[0]) if found else ()
+        changed = self._stamp is not None and stamp != self._stamp
+        self._stamp = stamp
+        return changed
+
+    def close(self) -> None:
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    def _run(self, read: Callable[[Any], list[tuple[Any, ...]]], empty: list[tuple[Any, ...]]) -> list[Any]:
+        with self._lock:
+            try:
+                if self._connection is None:
+                    if self.where.path is not None and not self.where.path.exists():
+                        return empty
+                    self._connection = _connect(self.where)
+                return read(self._connection)
+            except ServiceError:
+                raise
+            except Exception as error:
+                text = str(error).lower()
+                if "no such table" in text or "does not exist" in text:
+                    raise ServiceError("the database has no tables yet", code="missing_table") from error
+                self._drop()
+                raise explain(error, self.where) from error
+
+    def _drop(self) -> None:
+        """Forget a connection that failed, so that the next question opens a new one."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            try:
+                connection.close()
+            except Exception:
+                return
+
+
+def _connect(where: DatabaseLocation) -> Any:
+    if where.path is not None:
+        connection = sqlite3.connect(where.path, check_same_thread=False, isolation_level=None, timeout=5)
+        connection.execute("PRAGMA busy_timeout=5000")
+        connection.execute("PRAGMA query_only=ON")
+        return connection
+    import psycopg
+
+    return psycopg.connect(where.dsn, autocommit=True, connect_timeout=5)
+
+
+def _select(connection: Any, sql: str, parameters: Sequence[object], sqlite: bool) -> list[tuple[Any, ...]]:
+    statement = sql if sqlite else sql.replace("?", "%s")
+    found: list[tuple[Any, ...]] = connection.execute(statement, tuple(parameters)).fetchall()
+    return found
