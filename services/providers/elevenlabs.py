@@ -1,0 +1,86 @@
+"""ElevenLabs' read endpoints for agents, all under `/v1/convai`. Source: the vendor's spec of 2026-08-22.
+
+Times in these documents are epoch seconds. Lists take `page_size` (at most 100) and `cursor` and
+answer `has_more` and `next_cursor`; the list of branches has one page of at most 100.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Final
+
+from services.model import Provider
+from services.providers.client import Account, Client, Listing
+from services.providers.http import Call, segment
+from services.providers.wire import Wire, parse_page
+
+_PAGE: Final = 100
+_ROOT: Final = "/v1/convai"
+
+
+class ElevenLabsClient(Client):
+    """One ElevenLabs workspace, read-only. Every method raises `ServiceError` only."""
+
+    provider: ClassVar[Provider] = Provider.ELEVENLABS
+
+    async def check(self) -> Account:
+        """Whether the key may read agents. Codes of refusal: `wrong_key`, `missing_permission`, …
+
+        The vendor's cheapest call that needs exactly the permission a sync needs; it names no account.
+        """
+        call = Call("GET", f"{_ROOT}/agents", {"page_size": 1})
+        page = await self._http.read(call, lambda text: parse_page(text, "agents"), attempts=2)
+        found = "the key reads agents" if page.items else "the key reads agents; there are none yet"
+        return Account(name="ElevenLabs workspace", detail=found)
+
+    async def list_agents(self, *, fresh: bool = False) -> list[Wire]:
+        """Summaries of all agents (`agent_id`, `name`, `tags`, …), without a time of change."""
+        return await self._list("agents", "agents", "agent_id", fresh=fresh)
+
+    async def list_tools(self, *, fresh: bool = False) -> list[Wire]:
+        """All tools of the workspace, whole (`id`, `tool_config`, `access_info`, …)."""
+        return await self._list("tools", "tools", "id", fresh=fresh)
+
+    async def list_branches(self, agent_id: str) -> list[Wire]:
+        """The branches of an agent (`id`, `name`, `is_archived`, `last_committed_at`, …), never cached."""
+        call = Call("GET", f"{_agent(agent_id)}/branches", {"limit": _PAGE})
+        page = await self._http.read(call, lambda text: parse_page(text, "results"))
+        return page.items
+
+    async def agent(
+        self, agent_id: str, *, version_id: str | None = None, branch_id: str | None = None
+    ) -> Wire:
+        """An agent, whole; without a version or branch as its main branch stands now."""
+        params = {"version_id": version_id, "branch_id": branch_id}
+        return await self._object(Call("GET", _agent(agent_id), params), "an agent", "agent_id")
+
+    async def tool(self, tool_id: str) -> Wire:
+        """A tool of the workspace."""
+        path = f"{_ROOT}/tools/{segment(tool_id, 'a tool')}"
+        return await self._object(Call("GET", path), "a tool", "id")
+
+    async def version(self, agent_id: str, version_id: str) -> Wire:
+        """What is known of one version (`id`, `branch_id`, `seq_no_in_branch`, `time_committed_secs`, …)."""
+        path = f"{_agent(agent_id)}/versions/{segment(version_id, 'a version')}"
+        return await self._object(Call("GET", path), "a version", "id")
+
+    async def knowledge_document(self, document_id: str) -> Wire:
+        """What is known of a knowledge-base document (`id`, `name`, `type`, …)."""
+        path = f"{_ROOT}/knowledge-base/{segment(document_id, 'a document')}"
+        return await self._object(Call("GET", path), "a document", "id")
+
+    async def _list(self, name: str, items: str, id_key: str, *, fresh: bool) -> list[Wire]:
+        listing = Listing(
+            call=Call("GET", f"{_ROOT}/{name}"),
+            what=name,
+            items=items,
+            id_key=id_key,
+            size_param="page_size",
+            size=_PAGE,
+            cursor_param="cursor",
+            cursor_out="next_cursor",
+        )
+        return await self._listed(name, lambda: self._pages(listing), fresh=fresh)
+
+
+def _agent(agent_id: str) -> str:
+    return f"{_ROOT}/agents/{segment(agent_id, 'an agent')}"

@@ -1,0 +1,344 @@
+"""The one way requests leave the program: pooled, bounded, retried, and explained when they fail.
+
+Only reads go through here, so repeating one is always safe. Retrying is decided by stamina with our
+own back-off; waiting between attempts happens here, outside the place in flight, with an injected sleep.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import os
+import random
+import ssl
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from dataclasses import dataclass
+from typing import Final, TypeVar
+from urllib.parse import quote, urlsplit
+
+import httpx
+import stamina
+from stamina.instrumentation import set_on_retry_hooks
+
+from services.clock import Clock
+from services.errors import Category, ServiceError
+from services.providers import failures
+from services.providers.cache import closed
+from services.providers.failures import Peer
+from services.providers.hosts import normalize_base_url
+from services.providers.limiter import ClientStats, Limiter, Slot
+from services.providers.wire import NotJson, Wire, parse
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+ATTEMPTS: Final = 4
+BUDGET: Final = 45.0
+"""Seconds one request may spend on attempts and waits between them before it gives up retrying."""
+MAX_BODY: Final = 64 * 1024 * 1024
+INLINE_JSON: Final = 64 * 1024
+"""Bytes up to which a body is parsed on the loop; a larger one goes to a thread."""
+CONNECT_TIMEOUT: Final = 10.0
+_FIRST_WAIT: Final = 0.5
+_LONGEST_WAIT: Final = 8.0
+_RETRYABLE: Final = frozenset({Category.TRANSIENT, Category.RATE_LIMIT, Category.TIMEOUT})
+
+# Retries are told in our own words; and httpx would log every URL at INFO.
+set_on_retry_hooks(())
+for _name in ("httpx", "httpcore"):
+    logging.getLogger(_name).setLevel(logging.WARNING)
+
+
+class Secret:
+    """A key that does not show itself."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def __repr__(self) -> str:
+        return "Secret(…)"
+
+    def reveal(self) -> str:
+        return self._value
+
+
+class KeyHeader(httpx.Auth):
+    """Puts the key into a request at the moment it is sent, so that no stored object carries it."""
+
+    def __init__(self, header: str, prefix: str, key: Secret) -> None:
+        self._header, self._prefix, self._key = header, prefix, key
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        request.headers[self._header] = self._prefix + self._key.reveal()
+        yield request
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One read: method, path below the base URL, query values (None is left out), JSON body."""
+
+    method: str
+    path: str
+    params: Mapping[str, str | int | None] | None = None
+    body: object = None
+
+
+@dataclass(frozen=True, slots=True)
+class HttpOptions:
+    """How one connection is spoken to. `timeout`: seconds one attempt may take, connecting to last byte."""
+
+    vendor: str
+    base_url: str
+    key: Secret
+    header: str
+    prefix: str
+    concurrency: int
+    clock: Clock
+    timeout: float
+    user_agent: str
+    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
+    rng: random.Random | None = None
+    max_body: int = MAX_BODY
+
+
+class Http:
+    """Requests to one connection. Belongs to one event loop; `aclose` ends it."""
+
+    def __init__(self, options: HttpOptions) -> None:
+        self._options = options
+        self._base = normalize_base_url(options.base_url)
+        parts = urlsplit(self._base)
+        self.peer = Peer(options.vendor, parts.netloc, parts.scheme)
+        self.stats = ClientStats()
+        self._limiter = Limiter(options.concurrency, self.stats, options.sleep)
+        self._rng = options.rng or random.Random()
+        self._client: httpx.AsyncClient | None = None
+        self._opening = asyncio.Lock()
+        self._closed = False
+        _refuse_odd_key(options.key, self.peer)
+
+    def __repr__(self) -> str:
+        return f"Http({self._base})"
+
+    async def json(self, call: Call) -> Wire:
+        """The answer as JSON. Raises `ServiceError` only."""
+        return await self.read(call, parse)
+
+    async def read(self, call: Call, parser: Callable[[str], T], *, attempts: int = ATTEMPTS) -> T:
+        """The answer, read by `parser` (which gets the text and raises `ServiceError`)."""
+        policy = _Backoff(self._rng)
+        ticket = self._limiter.ticket()
+        async for attempt in stamina.retry_context(on=policy, attempts=attempts, timeout=None):
+            with attempt:
+                if attempt.num > 1:
+                    self.stats.retries += 1
+                    await self._options.sleep(policy.delay)
+                started = self._options.clock.monotonic()
+                try:
+                    return await self._once(call, parser, ticket, policy)
+                finally:
+                    policy.spent += max(0.0, self._options.clock.monotonic() - started - policy.queued)
+        raise closed()  # not reached: the last attempt returns or raises
+
+    async def aclose(self) -> None:
+        self._closed = True
+        await self._limiter.aclose()
+        client, self._client = self._client, None
+        if client is not None:
+            await client.aclose()
+
+    async def _once(self, call: Call, parser: Callable[[str], T], ticket: int, policy: _Backoff) -> T:
+        policy.queued = 0.0
+        client = await self._open()
+        asked = self._options.clock.monotonic()
+        async with self._limiter.slot(ticket) as slot:
+            policy.queued = self._options.clock.monotonic() - asked
+            self.stats.requests += 1
+            answer = await self._exchange(client, call)
+            self._learn(slot, answer)
+        return await self._understand(answer, parser)
+
+    async def _exchange(self, client: httpx.AsyncClient, call: Call) -> _Answer:
+        """Sends one request and reads its whole body, within the time and size an attempt may have."""
+        params = {name: value for name, value in (call.params or {}).items() if value is not None}
+        try:
+            async with asyncio.timeout(self._options.timeout):
+                async with client.stream(
+                    call.method, self._base + call.path, params=params or None, json=call.body
+                ) as response:
+                    body = await self._body(response)
+                    return _Answer(response.status_code, response.headers, body)
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, TimeoutError) as exc:
+            failure = failures.from_transport(self.peer, exc, self._options.timeout)
+            log.debug("%s %s: %s (%s)", call.method, call.path, failure.message, type(exc).__name__)
+        # Raised here, so that no vendor library's exception (which holds the request) hangs on it.
+        raise failure
+
+    async def _body(self, response: httpx.Response) -> bytes:
+        chunks: list[bytes] = []
+        size = 0
+        async for chunk in response.aiter_bytes():
+            size += len(chunk)
+            if size > self._options.max_body:
+                raise ServiceError(
+                    f"{self.peer} sent an answer of more than {self._options.max_body // 1048576} MB",
+                    advice="Check that the base URL is this vendor's API",
+                    code="too_large",
+                )
+            chunks.append(chunk)
+        return b"".join(chunks)
+
+    def _learn(self, slot: Slot, answer: _Answer) -> None:
+        if answer.status == 429:
+            wait = failures.retry_after(answer.headers, self._options.clock.now()) or 0.0
+            self._limiter.throttled(slot, wait if wait <= BUDGET else 0.0)
+        elif answer.status < 400:
+            self._limiter.succeeded()
+
+    async def _understand(self, answer: _Answer, parser: Callable[[str], T]) -> T:
+        if not 200 <= answer.status < 300:
+            raise failures.from_status(
+                self.peer, answer.status, answer.headers, self._error_data(answer), self._options.clock.now()
+            )
+        if len(answer.body) > INLINE_JSON:
+            return await asyncio.to_thread(self._parsed, answer, parser)
+        return self._parsed(answer, parser)
+
+    def _parsed(self, answer: _Answer, parser: Callable[[str], T]) -> T:
+        if answer.looks_like_html():
+            raise ServiceError(
+                f"{self.peer} answered with a web page instead of JSON",
+                advice="Check the base URL; a login page of the network in between answers like this too",
+                code="html",
+            )
+        failure: ServiceError
+        try:
+            return parser(answer.body.decode("utf-8-sig"))
+        except UnicodeDecodeError:
+            failure = NotJson("It is not UTF-8 text", truncated=False)
+        except ServiceError as exc:
+            failure = exc
+        why = failure.message[:1].lower() + failure.message[1:]
+        raise ServiceError(
+            f"{self.peer} sent an answer that cannot be used: {why}",
+            category=failure.category,
+            advice=failure.advice,
+            code=failure.code,
+        )
+
+    def _error_data(self, answer: _Answer) -> object:
+        """The body of an error answer, parsed if it is JSON; a key repeated there is masked."""
+        if answer.looks_like_html():
+            return None
+        text = answer.body[: INLINE_JSON * 4].decode("utf-8", "replace")
+        key = self._options.key.reveal()
+        text = text.replace(key, "…") if key else text
+        try:
+            return parse(text).data
+        except ServiceError:
+            return text[:2000]
+
+    async def _open(self) -> httpx.AsyncClient:
+        if self._closed:
+            raise closed()
+        if self._client is None:
+            async with self._opening:
+                if self._client is None:
+                    self._client = await self._build()
+        return self._client
+
+    async def _build(self) -> httpx.AsyncClient:
+        options = self._options
+        local = self.peer.scheme == "http"
+        if local:
+            # Nothing is trusted: plain http is for this machine only and redirects are not followed.
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        else:
+            context = await asyncio.to_thread(
+                _trust, os.environ.get("SSL_CERT_FILE", ""), os.environ.get("SSL_CERT_DIR", "")
+            )
+        return httpx.AsyncClient(
+            auth=KeyHeader(options.header, options.prefix, options.key),
+            headers={"user-agent": options.user_agent, "accept": "application/json"},
+            timeout=httpx.Timeout(options.timeout, connect=min(CONNECT_TIMEOUT, options.timeout), pool=None),
+            limits=httpx.Limits(
+                max_connections=options.concurrency, max_keepalive_connections=options.concurrency
+            ),
+            follow_redirects=False,
+            verify=context,
+            # Proxies and certificate files of the environment count, except towards this machine.
+            trust_env=not local,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def looks_like_html(self) -> bool:
+        kind = self.headers.get("content-type", "").lower()
+        start = self.body[:256].lstrip().lower()
+        return start.startswith((b"<!doctype html", b"<html")) or ("html" in kind and start[:1] == b"<")
+
+
+class _Backoff:
+    """Decides, as stamina's hook, whether to try again, and computes for how long to wait first.
+
+    It answers stamina with "at once" and leaves the wait in `delay`: the caller sleeps it, with the
+    injected sleep.
+    """
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        self._failures = 0
+        self.delay = 0.0
+        self.spent = 0.0
+        self.queued = 0.0
+
+    def __call__(self, exc: BaseException) -> bool | float:
+        if not isinstance(exc, ServiceError) or exc.category not in _RETRYABLE or exc.code == "closed":
+            return False
+        top = min(_LONGEST_WAIT, _FIRST_WAIT * 2**self._failures)
+        self._failures += 1
+        wait = top / 2 + self._rng.uniform(0, top / 2)
+        if exc.retry_after is not None:
+            # Never earlier than asked, and not everybody at the same moment.
+            wait = max(wait, exc.retry_after + self._rng.uniform(0, 0.25))
+        if self.spent + (exc.retry_after or wait) > BUDGET:
+            return False
+        self.delay = wait
+        self.spent += wait
+        return 0.0
+
+
+@functools.lru_cache(maxsize=4)
+def _trust(cert_file: str, cert_dir: str) -> ssl.SSLContext:
+    """The trusted certificates (by SSL_CERT_FILE or SSL_CERT_DIR if set). Takes tens of milliseconds."""
+    return httpx.create_ssl_context(trust_env=True)
+
+
+def _refuse_odd_key(key: Secret, peer: Peer) -> None:
+    value = key.reveal()
+    if not value or any(not 33 <= ord(char) <= 126 for char in value):
+        raise ServiceError(
+            f"The key for {peer} is empty or holds characters that no key has",
+            category=Category.AUTHENTICATION,
+            advice="Copy the key again, without spaces, quotes or line ends",
+            code="wrong_key",
+        )
+
+
+def segment(value: str, what: str) -> str:
+    """A vendor's id as one path segment. Raises `ServiceError` for one that cannot be an id."""
+    if not value or value in (".", "..") or len(value) > 512:
+        raise ServiceError(
+            f"An empty or impossible id of {what} cannot be asked for",
+            advice="Check the reference in the agent's configuration",
+            code="not_found",
+        )
+    return quote(value, safe="")

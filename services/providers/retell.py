@@ -1,0 +1,94 @@
+"""Retell's read endpoints. Paths and shapes: SDK 6.2.13 and the spec derived from it.
+
+Times in these documents are epoch milliseconds. All lists are cursor-paged:
+`{items[], has_more, pagination_key?}`, at most 1000 a page (spec of April 2026).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Final
+
+from services.model import Provider
+from services.providers.client import Account, Client, Listing
+from services.providers.http import Call, segment
+from services.providers.wire import Wire
+
+_SUMMARIES: Final = 1000
+_DOCUMENTS: Final = 100
+# LLMs and flows are listed whole, prompts included.
+
+
+class RetellClient(Client):
+    """One Retell workspace, read-only. Every method raises `ServiceError` only."""
+
+    provider: ClassVar[Provider] = Provider.RETELL
+
+    async def check(self) -> Account:
+        """Whose key it is. Codes of refusal: `wrong_key`, `missing_permission`, `unreachable`, …"""
+        wire = await self._object(Call("GET", "/get-api-key-info"), "an account", "org_id", attempts=2)
+        name, key_name = wire.data.get("org_name"), wire.data.get("api_key_name")
+        return Account(
+            name=name if isinstance(name, str) and name else wire.data["org_id"],
+            detail=f"key {key_name}" if isinstance(key_name, str) and key_name else "",
+        )
+
+    async def list_agents(self, *, fresh: bool = False) -> list[Wire]:
+        """Summaries of all agents (`agent_id`, `agent_name`, `channel`, `user_modified_timestamp`, …)."""
+        call = Call("POST", "/v2/list-agents", body={})
+        return await self._list(call, "agents", "agent_id", _SUMMARIES, fresh=fresh)
+
+    async def list_llms(self, *, fresh: bool = False) -> list[Wire]:
+        """All Retell LLMs, whole."""
+        call = Call("GET", "/v2/list-retell-llms")
+        return await self._list(call, "LLMs", "llm_id", _DOCUMENTS, fresh=fresh)
+
+    async def list_flows(self, *, fresh: bool = False) -> list[Wire]:
+        """All conversation flows, whole."""
+        call = Call("GET", "/v2/list-conversation-flows")
+        return await self._list(call, "conversation flows", "conversation_flow_id", _DOCUMENTS, fresh=fresh)
+
+    async def list_agent_versions(self, agent_id: str) -> list[Wire]:
+        """The versions of an agent (`version`, `is_published`, `base_version`, …), never cached."""
+        call = Call("GET", f"/list-agent-versions/{segment(agent_id, 'an agent')}")
+        return await self._pages(_listing(call, "versions", "", _SUMMARIES))
+
+    async def agent(self, agent_id: str, version: int | str | None = None) -> Wire:
+        """An agent, whole; without a version as it stands now."""
+        path = f"/get-agent/{segment(agent_id, 'an agent')}"
+        return await self._object(Call("GET", path, {"version": version}), "an agent", "agent_id")
+
+    async def llm(self, llm_id: str, version: int | None = None) -> Wire:
+        """A Retell LLM."""
+        path = f"/get-retell-llm/{segment(llm_id, 'an LLM')}"
+        return await self._object(Call("GET", path, {"version": version}), "an LLM", "llm_id")
+
+    async def flow(self, flow_id: str, version: int | None = None) -> Wire:
+        """A conversation flow."""
+        path = f"/get-conversation-flow/{segment(flow_id, 'a conversation flow')}"
+        call = Call("GET", path, {"version": version})
+        return await self._object(call, "a conversation flow", "conversation_flow_id")
+
+    async def concurrency(self, *, fresh: bool = False) -> Wire:
+        """Calls under way and the account's limits (`current_concurrency`, `concurrency_limit`, …)."""
+
+        async def fetch() -> Wire:
+            return await self._object(Call("GET", "/get-concurrency"), "an object")
+
+        return await self._cache.get("concurrency", fetch, ttl=self._metrics_ttl, fresh=fresh)
+
+    async def _list(self, call: Call, what: str, id_key: str, size: int, *, fresh: bool) -> list[Wire]:
+        listing = _listing(call, what, id_key, size)
+        return await self._listed(what, lambda: self._pages(listing), fresh=fresh)
+
+
+def _listing(call: Call, what: str, id_key: str, size: int) -> Listing:
+    return Listing(
+        call=call,
+        what=what,
+        items="items",
+        id_key=id_key,
+        size_param="limit",
+        size=size,
+        cursor_param="pagination_key",
+        cursor_out="pagination_key",
+    )
