@@ -194,7 +194,7 @@ def _open_console(demo: bool) -> int:
     if not is_terminal(sys.stdin) or not is_terminal(sys.stdout):
         raise UsageError(
             "The console needs a terminal, and this is a pipe or a file",
-            advice="open it in a terminal, or use a command such as `callboard agents list` (callboard --help)",
+            advice="open it in a terminal, or use a command, such as `callboard agents list`",
             code="no_terminal",
         )
     from app.terminal import prepare_environment

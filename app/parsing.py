@@ -6,20 +6,29 @@ import argparse
 import os
 from collections.abc import Sequence
 from difflib import get_close_matches
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from services.errors import UsageError
 
-Subparsers = argparse._SubParsersAction
+if TYPE_CHECKING:
+    Subparsers: TypeAlias = argparse._SubParsersAction["CommandParser"]
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Text as it was written, at the terminal's width (argparse alone imports shutil to ask for it)."""
+    """Text of several lines as it was written, a single line wrapped at the terminal's width.
+
+    The width is set here because argparse alone imports shutil to ask for it.
+    """
 
     def __init__(self, prog: str, **options: Any) -> None:
         options.setdefault("max_help_position", 28)
         options.setdefault("width", _columns() - 2)
         super().__init__(prog, **options)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if "\n" in text.strip():
+            return super()._fill_text(text, width, indent)
+        return argparse.HelpFormatter._fill_text(self, text, width, indent)
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -55,3 +64,10 @@ def _columns() -> int:
         return min(os.get_terminal_size().columns, 110) or 80
     except OSError:
         return 80
+
+
+def positive(text: str) -> int:
+    """A whole number from 1 on, for `type=`."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return int(text)

@@ -1,0 +1,204 @@
+"""The contracts of `--json`: JSON Schemas (2020-12) as data, by kind.
+
+Adding a member keeps a contract's number; taking one away or changing its meaning raises it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from services.errors import Category
+from services.model import Drift, Outcome, Provider, RunStatus, SyncStatus
+
+Schema = dict[str, Any]
+
+TEXT: Schema = {"type": "string"}
+COUNT: Schema = {"type": "integer", "minimum": 0}
+FLAG: Schema = {"type": "boolean"}
+TIME: Schema = {
+    "type": "string",
+    "format": "date-time",
+    "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$",
+    "description": "ISO 8601, UTC, with milliseconds",
+}
+
+
+def _one_of(values: Iterable[str]) -> Schema:
+    return {"type": "string", "enum": [str(value) for value in values]}
+
+
+def _object(members: dict[str, Schema], *, description: str = "") -> Schema:
+    """An object that has all these members. Others are allowed: contracts grow."""
+    schema: Schema = {"type": "object", "properties": members, "required": list(members)}
+    return {**schema, "description": description} if description else schema
+
+
+def _list(items: Schema) -> Schema:
+    return {"type": "array", "items": items}
+
+
+def _or_null(schema: Schema) -> Schema:
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+PROVIDER = _one_of(Provider)
+ERROR = _object(
+    {"category": _one_of(Category), "message": TEXT, "advice": TEXT},
+    description="what happened and why, and what to do about it",
+)
+COUNTS = _object({outcome.value: COUNT for outcome in Outcome}, description="how many agents by outcome")
+OUTCOME = _object(
+    {
+        "company": TEXT,
+        "provider": PROVIDER,
+        "agent_id": TEXT,
+        "name": TEXT,
+        "outcome": _one_of(Outcome),
+        "error": _or_null(ERROR),
+    }
+)
+AGENT = _object(
+    {
+        "id": {"type": "integer", "description": "the mirror's own id"},
+        "company": TEXT,
+        "provider": PROVIDER,
+        "agent_id": {**TEXT, "description": "the vendor's id"},
+        "name": TEXT,
+        "status": _one_of(SyncStatus),
+        "drift": _one_of(Drift),
+        "release": TEXT,
+        "voice": TEXT,
+        "language": TEXT,
+        "model": TEXT,
+        "function_count": _or_null(COUNT),
+        "checked_at": _or_null(TIME),
+        "changed_at": _or_null(TIME),
+        "gone_at": _or_null(TIME),
+        "stale": {**FLAG, "description": "not checked for longer than the setting stale_after, or never"},
+        "error": _or_null(ERROR),
+    }
+)
+BUNDLE = _object(
+    {
+        "digest": TEXT,
+        "stored_at": _or_null(TIME),
+        "parts": _list(_object({"kind": TEXT, "id": TEXT, "bytes": COUNT})),
+    }
+)
+EVENT = _object(
+    {
+        "at": TIME,
+        "outcome": _one_of(Outcome),
+        "cause": TEXT,
+        "detail": TEXT,
+        "run_id": TEXT,
+        "error": _or_null(ERROR),
+    }
+)
+COMPANY = _object({"name": TEXT, "created_at": TIME, "connections": COUNT, "agents": COUNT})
+CONNECTION = _object(
+    {
+        "company": TEXT,
+        "provider": PROVIDER,
+        "base_url": TEXT,
+        "residency": TEXT,
+        "created_at": TIME,
+        "last_sync_at": _or_null(TIME),
+        "agents": COUNT,
+    }
+)
+CHECK = _object(
+    {
+        "company": TEXT,
+        "provider": PROVIDER,
+        "ok": FLAG,
+        "code": {**TEXT, "description": "ok, wrong_key, missing_permission, unreachable, …"},
+        "account": TEXT,
+        "took_ms": COUNT,
+        "error": _or_null(ERROR),
+    }
+)
+RUN = _object(
+    {
+        "run_id": TEXT,
+        "scope": TEXT,
+        "cause": TEXT,
+        "actor": TEXT,
+        "forced": FLAG,
+        "status": _one_of(RunStatus),
+        "started_at": TIME,
+        "ended_at": _or_null(TIME),
+        "counts": {"type": "object", "additionalProperties": COUNT},
+        "requests": COUNT,
+        "message": TEXT,
+    }
+)
+AUDIT = _object({"at": TIME, "actor": TEXT, "action": TEXT, "subject": TEXT, "detail": TEXT})
+MIRROR_AGE = _or_null(
+    {**COUNT, "description": "milliseconds since the last sync ended; null when there was none"}
+)
+
+SUMMARIES: dict[str, str] = {
+    "sync": "callboard sync",
+    "agents": "callboard agents list",
+    "agent": "callboard agents show AGENT",
+    "company": "callboard company add, callboard company remove",
+    "companies": "callboard company list",
+    "connection": "callboard connection add, rotate, remove",
+    "connections": "callboard connection list",
+    "connection-test": "callboard connection test",
+    "runs": "callboard runs",
+    "run": "callboard runs RUN",
+    "audit": "callboard audit",
+    "config": "callboard config show, callboard config validate",
+    "error": "any command that could not do its work",
+}
+SCHEMAS: dict[str, Schema] = {
+    "sync": _object(
+        {
+            "run_id": TEXT,
+            "status": _one_of(RunStatus),
+            "agents": _list(OUTCOME),
+            "counts": COUNTS,
+            "requests": COUNT,
+            "duration_ms": COUNT,
+            "dry_run": FLAG,
+            "connections_failed": _list(
+                _object({"company": TEXT, "provider": PROVIDER, "error": _or_null(ERROR)})
+            ),
+        }
+    ),
+    "agents": _object({"mirror_age_ms": MIRROR_AGE, "agents": _list(AGENT)}),
+    "agent": _object(
+        {"mirror_age_ms": MIRROR_AGE, "agent": AGENT, "bundle": _or_null(BUNDLE), "history": _list(EVENT)}
+    ),
+    "company": _object({"company": COMPANY}),
+    "companies": _object({"companies": _list(COMPANY)}),
+    "connection": _object({"connection": CONNECTION}),
+    "connections": _object({"connections": _list(CONNECTION)}),
+    "connection-test": _object({"checks": _list(CHECK)}),
+    "runs": _object({"runs": _list(RUN)}),
+    "run": _object({"run": RUN, "agents": _list(OUTCOME)}),
+    "audit": _object({"entries": _list(AUDIT)}),
+    "config": _object({"file": TEXT, "problems": _list(_object({"message": TEXT, "advice": TEXT}))}),
+    "error": _object(
+        {
+            "error": _object({**ERROR["properties"], "code": TEXT}),
+            "exit_code": {"type": "integer", "enum": [1, 2, 3, 4, 5]},
+        }
+    ),
+}
+
+
+def document(kind: str) -> Schema:
+    """The whole schema of one kind, its version among the required members. Raises KeyError."""
+    schema = SCHEMAS[kind]
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": f"callboard.{kind}/1",
+        "description": f"printed by: {SUMMARIES[kind]}",
+        "type": "object",
+        "properties": {"schema": {"const": f"callboard.{kind}/1"}, **schema["properties"]},
+        "required": ["schema", *schema["required"]],
+    }
