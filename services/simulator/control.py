@@ -1,0 +1,115 @@
+"""Requests that steer the simulator itself, served on both ports below `/__`.
+
+    GET    /__stats                  counts of requests: in all, by vendor, kind, route and status
+    POST   /__stats/reset
+    GET    /__faults                 POST {"fault": SPEC} or the bare SPEC    DELETE = switch all off
+    GET    /__agents                 id, name and vendor of every agent
+    POST   /__agents/{id}/edit       {"part": "engine"|"agent"|"tool", "set": {…}}, both optional
+    DELETE /__agents/{id}
+
+`{id}` is an id or a name. Errors are `{"error": text}` with 400 or 404.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from services.errors import UsageError
+from services.model import Provider
+from services.simulator.faults import FaultBoard
+from services.simulator.stats import Counter
+from services.simulator.wire import Json, Reply, Request, answer
+
+if TYPE_CHECKING:
+    from services.simulator.elevenlabs import ElevenLabsVendor
+    from services.simulator.retell import RetellVendor
+
+PARTS = ("engine", "agent", "tool")
+
+
+class Control:
+    """Answers control requests; shares the vendors, the faults and the counters with the server."""
+
+    def __init__(
+        self,
+        vendors: Sequence[RetellVendor | ElevenLabsVendor],
+        faults: FaultBoard,
+        total: Counter,
+        counters: dict[Provider, Counter],
+        resolve: Callable[[str], Sequence[str]],
+    ) -> None:
+        self._vendors = vendors
+        self._faults = faults
+        self._total = total
+        self._counters = counters
+        self._resolve = resolve
+
+    def answer(self, request: Request) -> Reply:
+        """Answer a request whose path begins with `/__`."""
+        parts = request.path.strip("/").split("/")
+        match (request.method, *parts):
+            case ("GET", "__stats"):
+                return answer(self.stats())
+            case ("POST", "__stats", "reset"):
+                for counter in (self._total, *self._counters.values()):
+                    counter.reset()
+                return answer({"reset": True})
+            case ("GET", "__faults"):
+                return answer({"faults": self._faults.as_list()})
+            case ("POST", "__faults"):
+                return self._add_fault(request)
+            case ("DELETE", "__faults"):
+                return answer({"cleared": self._faults.clear()})
+            case ("GET", "__agents"):
+                return answer({"agents": self._agents()})
+            case ("POST", "__agents", target, "edit"):
+                return self._edit(unquote(target), request)
+            case ("DELETE", "__agents", target):
+                return self._remove(unquote(target))
+        return _error(404, "there is no such control request")
+
+    def stats(self) -> Json:
+        """Totals at the top, and the same for each vendor under its name."""
+        vendors: dict[str, Any] = {provider.value: self._counters[provider].as_dict() for provider in Provider}
+        return {**self._total.as_dict(), **vendors}
+
+    def _agents(self) -> list[Json]:
+        return [
+            {"provider": vendor.provider.value, "agent_id": agent_id, "name": name}
+            for vendor in self._vendors
+            for agent_id, name in vendor.names()
+        ]
+
+    def _add_fault(self, request: Request) -> Reply:
+        body = request.json_object()
+        spec = body.get("fault") if body else request.body.decode("utf-8", "replace")
+        try:
+            fault = self._faults.add(str(spec or ""))
+        except UsageError as error:
+            return _error(400, error.message)
+        return answer({"fault": fault.spec}, 201)
+
+    def _edit(self, target: str, request: Request) -> Reply:
+        body = request.json_object()
+        patch = {} if body is None else body.get("set", {})
+        part = "engine" if body is None else body.get("part", "engine")
+        if body is None or not isinstance(patch, dict) or part not in PARTS:
+            return _error(400, "the body is {“part”: “engine”, “agent” or “tool”, “set”: {…}}, both optional")
+        agent_id = next(iter(self._resolve(target)), "")
+        for vendor in self._vendors:
+            if any(agent_id == known for known, _ in vendor.names()):
+                changed = vendor.edit(agent_id, part, patch)
+                return answer(changed) if changed else _error(404, f"agent “{target}” has no {part} to edit")
+        return _error(404, f"there is no agent “{target}”")
+
+    def _remove(self, target: str) -> Reply:
+        for agent_id in self._resolve(target):
+            if any(vendor.remove(agent_id) for vendor in self._vendors):
+                return answer({"removed": agent_id})
+        return _error(404, f"there is no agent “{target}”")
+
+
+def _error(status: int, text: str) -> Reply:
+    return answer({"error": text}, status)
