@@ -58,7 +58,9 @@ class LiveSync:
                 self.total = max(self.total, self.settled)
                 self.reading.clear()
                 self.message = "; ".join(
-                    f"{row.company}, {row.provider}: {row.error.message}" for row in report.errors if row.error
+                    f"{row.company}, {row.provider}: {row.error.message}"
+                    for row in report.errors
+                    if row.error
                 )
             case _:
                 return False

@@ -1,0 +1,41 @@
+"""Log files: the program's own, and the sync log with the detail of every failure. Both rotate, both are redacted."""
+
+from __future__ import annotations
+
+import logging
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+
+from app.paths import ensure
+from services.security import RedactingFilter
+
+SYNC_LOG = "sync.log"
+PROGRAM_LOG = "callboard.log"
+LARGEST = 2_000_000
+KEPT = 5
+
+
+def set_up(folder: Path, level: str) -> None:
+    """Send logging to files in `folder`; a folder that cannot be written means no log, never a failure.
+
+    Nothing is ever logged to the terminal: it belongs to the screen, or to the command's output.
+    """
+    root = logging.getLogger()
+    if any(isinstance(handler, RotatingFileHandler) for handler in root.handlers):
+        return
+    root.setLevel(level.upper())
+    for name in ("httpx", "httpcore", "alembic", "apscheduler", "stamina", "asyncio"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    try:
+        ensure(folder)
+        root.addHandler(_handler(folder / PROGRAM_LOG))
+        logging.getLogger("callboard.sync").addHandler(_handler(folder / SYNC_LOG))
+    except OSError:
+        root.addHandler(logging.NullHandler())
+
+
+def _handler(path: Path) -> RotatingFileHandler:
+    handler = RotatingFileHandler(path, maxBytes=LARGEST, backupCount=KEPT, encoding="utf-8", delay=True)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.addFilter(RedactingFilter())
+    return handler

@@ -1,0 +1,93 @@
+"""From settings to services: the one place where the program is wired."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Mapping
+
+from app.paths import Paths, paths_from
+from app.settings import PASSPHRASE_VARIABLE, Settings, load_settings
+from services.container import ServiceOptions, Services
+from services.errors import ServiceError
+from services.storage import DatabaseLocation, Reader
+
+DEMO_AGENTS = 24
+
+
+def open_services(*, demo: bool = False, environ: Mapping[str, str] | None = None) -> Services:
+    """The services of the configured data folder, or of the demo company. Opens nothing yet.
+
+    Raises UsageError for wrong settings.
+    """
+    environ = os.environ if environ is None else environ
+    paths = paths_from(environ)
+    settings = load_settings(paths, environ)
+    options = _options(paths, settings, environ)
+
+    def set_up_logs() -> None:
+        from app import logs
+
+        logs.set_up(paths.log_dir, settings.log_level)
+
+    if not demo:
+        return Services(options, on_first_use=set_up_logs)
+    from dataclasses import replace
+
+    from services.demo import Demo
+
+    location = DatabaseLocation(path=paths.demo_dir / "callboard.db")
+    command = (sys.executable, "-P", "-m", "app", "simulator", "--agents", str(DEMO_AGENTS))
+    return Services(
+        replace(options, database=location),
+        demo=Demo(paths.demo_dir, (*command, "--latency", "60", "--exit-with-parent", "--announce", "json")),
+        on_first_use=set_up_logs,
+    )
+
+
+def has_company(environ: Mapping[str, str] | None = None) -> bool:
+    """Whether the configured database holds a company; without one the console opens the demo.
+
+    A database that cannot be read counts as having one: its error must be shown, not hidden by a demo.
+    """
+    environ = os.environ if environ is None else environ
+    paths = paths_from(environ)
+    reader = Reader(_location(paths, load_settings(paths, environ)))
+    try:
+        return bool(reader.rows("SELECT 1 FROM company LIMIT 1"))
+    except ServiceError as error:
+        return error.code != "missing_table"
+    finally:
+        reader.close()
+
+
+def _location(paths: Paths, settings: Settings) -> DatabaseLocation:
+    if settings.database_url:
+        return DatabaseLocation.from_url(settings.database_url)
+    return DatabaseLocation(path=paths.database_file)
+
+
+def _options(paths: Paths, settings: Settings, environ: Mapping[str, str]) -> ServiceOptions:
+    return ServiceOptions(
+        database=_location(paths, settings),
+        secrets_file=paths.secrets_file,
+        secret_store=settings.secret_store,
+        secret_service=_secret_service(paths),
+        passphrase=environ.get(PASSPHRASE_VARIABLE) or None,
+        timezone=settings.timezone or "UTC",
+        stale_after_minutes=settings.stale_after,
+        hourly_sync=settings.hourly_sync,
+        daily_sync=None if settings.daily_sync == "off" else settings.daily_sync,
+        concurrency=settings.concurrency,
+        request_timeout_seconds=settings.request_timeout,
+        list_cache_seconds=settings.list_cache,
+        metrics_cache_seconds=settings.metrics_cache,
+    )
+
+
+def _secret_service(paths: Paths) -> str:
+    """Under which name a keyring files our entries: two data folders must not share their row ids."""
+    if paths.home is None:
+        return "callboard"
+    return "callboard-" + hashlib.sha256(str(paths.home).encode()).hexdigest()[:12]

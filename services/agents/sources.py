@@ -1,0 +1,189 @@
+"""How each vendor is read: its lists, what they prove, and one agent's whole bundle."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from services.agents.bundles import BundlePart
+from services.agents.plan import Listed, Mirrored, Verdict
+from services.errors import Category, ServiceError
+from services.model import Provider
+from services.providers import ElevenLabsClient, RetellClient, Wire
+from services.text import clean_line
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One agent's bundle and the marker to store with it."""
+
+    parts: tuple[BundlePart, ...]
+    marker: str
+
+
+class Source(Protocol):
+    """One connection's vendor, for one sync run."""
+
+    provider: Provider
+
+    async def list_agents(self, *, fresh: bool) -> dict[str, Listed]:
+        """Every agent by vendor id, in the vendor's order. Must be called first."""
+        ...
+
+    def verdict(self, mirrored: Mirrored) -> Verdict:
+        """What the lists prove about a mirrored agent."""
+        ...
+
+    async def read(self, remote_id: str) -> Reading:
+        """The agent with everything that makes it behave as it does."""
+        ...
+
+
+@dataclass(slots=True)
+class RetellSource:
+    """Retell: the lists of agents, LLMs and flows carry modification times and decide alone.
+
+    The marker is JSON: the agent's `user_modified_timestamp` as listed, and the engine's kind, id and
+    `last_modification_timestamp`. What the *list* said is stored, not what the detail says: a change
+    between the two then shows at the next sync instead of being missed.
+    """
+
+    client: RetellClient
+    provider: Provider = Provider.RETELL
+    _agents: dict[str, Any] = field(default_factory=dict)
+    _engines: dict[tuple[str, str], Any] = field(default_factory=dict)
+
+    async def list_agents(self, *, fresh: bool) -> dict[str, Listed]:
+        agents, llms, flows = await asyncio.gather(
+            self.client.list_agents(fresh=fresh),
+            self.client.list_llms(fresh=fresh),
+            self.client.list_flows(fresh=fresh),
+        )
+        for wire in llms:
+            self._note_engine("retell-llm", wire, "llm_id")
+        for wire in flows:
+            self._note_engine("conversation-flow", wire, "conversation_flow_id")
+        listed: dict[str, Listed] = {}
+        for wire in agents:
+            remote_id = _required(wire.data, "agent_id", "an agent in Retell's list")
+            self._agents[remote_id] = wire.data.get("user_modified_timestamp")
+            listed[remote_id] = Listed(remote_id, clean_line(str(wire.data.get("agent_name") or remote_id)))
+        return listed
+
+    def _note_engine(self, kind: str, wire: Wire, key: str) -> None:
+        engine_id = wire.data.get(key) if isinstance(wire.data, dict) else None
+        if isinstance(engine_id, str):
+            self._engines[kind, engine_id] = wire.data.get("last_modification_timestamp")
+
+    def verdict(self, mirrored: Mirrored) -> Verdict:
+        try:
+            stored = json.loads(mirrored.marker)
+            agent, engine = stored["agent"], stored["engine"]
+        except (ValueError, KeyError, TypeError):
+            return Verdict.CHANGED
+        listed = self._agents.get(mirrored.remote_id)
+        if listed is None or agent != listed:
+            return Verdict.CHANGED
+        if engine is None:
+            return Verdict.SAME
+        kind, engine_id, modified = engine
+        # An engine pinned to an older version is not in the list's latest state, but a change of the
+        # latest state costs one detail read and no more.
+        return Verdict.SAME if self._engines.get((kind, engine_id)) == modified else Verdict.CHANGED
+
+    async def read(self, remote_id: str) -> Reading:
+        agent = await self.client.agent(remote_id)
+        engine_of = agent.data.get("response_engine") if isinstance(agent.data, dict) else None
+        if not isinstance(engine_of, dict):
+            raise _wrong_shape(f"Retell's answer for agent {remote_id} names no response_engine")
+        parts = [BundlePart("agent", remote_id, agent.text)]
+        engine: list[Any] | None = None
+        kind, version = engine_of.get("type"), engine_of.get("version")
+        if kind == "retell-llm":
+            engine_id = _required(engine_of, "llm_id", f"agent {remote_id}")
+            parts.append(BundlePart("engine", engine_id, (await self.client.llm(engine_id, version)).text))
+            engine = [kind, engine_id, self._engines.get((kind, engine_id))]
+        elif kind == "conversation-flow":
+            engine_id = _required(engine_of, "conversation_flow_id", f"agent {remote_id}")
+            parts.append(BundlePart("engine", engine_id, (await self.client.flow(engine_id, version)).text))
+            engine = [kind, engine_id, self._engines.get((kind, engine_id))]
+        marker = json.dumps({"agent": self._agents.get(remote_id), "engine": engine})
+        return Reading(tuple(parts), marker)
+
+
+@dataclass(slots=True)
+class ElevenLabsSource:
+    """ElevenLabs: the agent list carries no modification time, so a stale agent costs one detail read.
+
+    Tools come from the workspace's tool list, read once per run and only when an agent uses one.
+    """
+
+    client: ElevenLabsClient
+    provider: Provider = Provider.ELEVENLABS
+    fresh: bool = False
+    _tools: asyncio.Task[dict[str, Wire]] | None = None
+
+    async def list_agents(self, *, fresh: bool) -> dict[str, Listed]:
+        self.fresh = fresh
+        listed: dict[str, Listed] = {}
+        for wire in await self.client.list_agents(fresh=fresh):
+            remote_id = _required(wire.data, "agent_id", "an agent in ElevenLabs' list")
+            listed[remote_id] = Listed(remote_id, clean_line(str(wire.data.get("name") or remote_id)))
+        return listed
+
+    def verdict(self, mirrored: Mirrored) -> Verdict:
+        return Verdict.SILENT
+
+    async def read(self, remote_id: str) -> Reading:
+        agent = await self.client.agent(remote_id)
+        if not isinstance(agent.data, dict) or not isinstance(agent.data.get("conversation_config"), dict):
+            raise _wrong_shape(f"ElevenLabs' answer for agent {remote_id} has no conversation_config")
+        parts = [BundlePart("agent", remote_id, agent.text)]
+        tool_ids = _tool_ids(agent.data)
+        if tool_ids:
+            tools = await self._workspace_tools()
+            # A tool that the list does not show was deleted or is another user's: the agent's own JSON
+            # still names it, and there is nothing of it to mirror.
+            parts += [BundlePart("tool", one, tools[one].text) for one in tool_ids if one in tools]
+        return Reading(tuple(parts), "read")
+
+    async def _workspace_tools(self) -> dict[str, Wire]:
+        if self._tools is None:
+            self._tools = asyncio.create_task(self._list_tools(), name="elevenlabs tools")
+        return await asyncio.shield(self._tools)
+
+    async def _list_tools(self) -> dict[str, Wire]:
+        found = await self.client.list_tools(fresh=self.fresh)
+        return {wire.data["id"]: wire for wire in found if isinstance(wire.data.get("id"), str)}
+
+    async def aclose(self) -> None:
+        """End the tool listing if a cancelled run left it behind."""
+        if self._tools is not None and not self._tools.done():
+            self._tools.cancel()
+            await asyncio.gather(self._tools, return_exceptions=True)
+
+
+def _tool_ids(agent: Mapping[str, Any]) -> list[str]:
+    value: Any = agent
+    for key in ("conversation_config", "agent", "prompt", "tool_ids"):
+        value = value.get(key) if isinstance(value, dict) else None
+    return [one for one in value if isinstance(one, str)] if isinstance(value, list) else []
+
+
+def _required(data: object, key: str, where: str) -> str:
+    value = data.get(key) if isinstance(data, dict) else None
+    if not isinstance(value, str) or not value:
+        raise _wrong_shape(f"{where} has no {key}")
+    return value
+
+
+def _wrong_shape(message: str) -> ServiceError:
+    return ServiceError(
+        message,
+        category=Category.PERMANENT,
+        advice="the vendor may have changed its API: update Callboard, or report it with the sync log",
+        code="wrong_shape",
+    )

@@ -1,0 +1,516 @@
+"""Sync: list, decide, read what must be read, write each agent as it arrives, report every outcome.
+
+A run is one owned task; connections are worked on side by side, one agent's failure touches no other.
+Whatever ends a run — the work done, a cancel, a failure, a kill — every agent is left either as it was
+or as it is now, and `syncing` exists only in memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from sqlmodel import Session
+
+from services.agents import runs
+from services.agents.mirror import (
+    Writer,
+    load_mirrored,
+    prepare,
+    store_checked,
+    store_connection_failure,
+    store_failure,
+    store_gone,
+    store_reading,
+)
+from services.agents.plan import Action, Rules, Step, Verdict, plan
+from services.agents.progress import LiveSync
+from services.agents.request import SyncRequest
+from services.agents.sources import ElevenLabsSource, RetellSource, Source
+from services.clock import Clock
+from services.companies import CompanyService, ConnectionClients
+from services.companies.clients import Client
+from services.errors import Category, ServiceError, UsageError
+from services.events import (
+    AgentReading,
+    AgentsChanged,
+    AgentSettled,
+    Event,
+    EventBus,
+    SyncFinished,
+    SyncPlanned,
+    SyncStarted,
+)
+from services.model import ConnectionInfo, ErrorInfo, Outcome, OutcomeRow, RunStatus, SyncReport
+from services.providers import ElevenLabsClient
+from services.storage import Database
+
+log = logging.getLogger("callboard.sync")
+T = TypeVar("T")
+
+HEARTBEAT = 5.0
+"""Seconds between two signs of life of a run."""
+
+PIPELINE = 2
+"""Readers per allowed request: while one stores what it read, another uses its place at the vendor."""
+
+
+@dataclass(slots=True)
+class _Run:
+    """One run in memory."""
+
+    id: str
+    request: SyncRequest
+    started_at: int
+    started: float
+    live: LiveSync
+    settled_since: int | None = None
+    cancelled: bool = False
+    work: asyncio.Task[None] | None = None
+    outcomes: list[OutcomeRow] = field(default_factory=list)
+    errors: list[OutcomeRow] = field(default_factory=list)
+    clients: dict[int, tuple[Client, int]] = field(default_factory=dict)
+    """Clients in use, with their request count when the run took them."""
+    matched: bool = False
+    open: dict[tuple[int, str], OutcomeRow] = field(default_factory=dict)
+    """What is planned and not settled, as the outcome it gets when the run is cancelled."""
+
+
+class SyncService:
+    """Starts, cancels and reports runs. One run works at a time in a process; others wait their turn."""
+
+    def __init__(
+        self,
+        open_database: Callable[[], Awaitable[Database]],
+        companies: CompanyService,
+        clients: ConnectionClients,
+        bus: EventBus,
+        clock: Clock,
+        *,
+        stale_after_ms: int = 3_600_000,
+        new_id: Callable[[], str] = lambda: secrets.token_hex(4),
+    ) -> None:
+        self._open_database = open_database
+        self._companies = companies
+        self._clients = clients
+        self._bus = bus
+        self._clock = clock
+        self._stale_after_ms = stale_after_ms
+        self._new_id = new_id
+        self._turn = asyncio.Lock()
+        self._runs: dict[str, tuple[_Run, asyncio.Task[SyncReport]]] = {}
+        self.active: LiveSync | None = None
+        """The run that works now, or the last one that did."""
+
+    def start(self, request: SyncRequest) -> str:
+        """Begin a run and return its id; events on the bus tell how it goes.
+
+        A failure of the whole run is told by `SyncFinished` (status and message), not raised here.
+        """
+        run_id, task = self._begin(request)
+        task.add_done_callback(_consume)
+        return run_id
+
+    async def run(self, request: SyncRequest) -> SyncReport:
+        """Run to the end. Raises UsageError for an unknown company or agent, ServiceError when the
+        database or the secret store fails; failures at a vendor are part of the report."""
+        run_id, task = self._begin(request)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            self.cancel(run_id)
+            await asyncio.wait({task})
+            raise
+
+    def cancel(self, run_id: str | None = None) -> bool:
+        """Stop a run (all, without an id): what is settled stays. Says whether there was one."""
+        found = [run for run, _ in self._runs.values() if run_id is None or run.id == run_id]
+        for run in found:
+            run.cancelled = True
+            if run.work is not None:
+                run.work.cancel()
+        return bool(found)
+
+    @property
+    def waiting(self) -> int:
+        """Runs that wait for the working one to end."""
+        return max(0, len(self._runs) - 1)
+
+    async def aclose(self) -> None:
+        """Cancel what runs and wait until it is recorded."""
+        self.cancel()
+        tasks = [task for _, task in self._runs.values()]
+        if tasks:
+            await asyncio.wait(tasks)
+
+    # -- one run ------------------------------------------------------------------------------------
+
+    def _begin(self, request: SyncRequest) -> tuple[str, asyncio.Task[SyncReport]]:
+        run_id = self._new_id()
+        live = LiveSync(run_id, scope=request.scope, cause=request.cause, forced=request.force)
+        run = _Run(run_id, request, self._clock.now(), self._clock.monotonic(), live)
+        task = asyncio.create_task(self._drive(run), name=f"sync {run_id}")
+        self._runs[run_id] = (run, task)
+        return run_id, task
+
+    async def _drive(self, run: _Run) -> SyncReport:
+        failure: Exception | None = None
+        try:
+            async with self._turn:
+                run.started_at, run.started = self._clock.now(), self._clock.monotonic()
+                self.active = run.live
+                self._tell(run, SyncStarted(run.id, run.request.scope, run.request.cause, run.request.force))
+                run.work = asyncio.create_task(self._work(run), name=f"sync {run.id}, work")
+                if run.cancelled:
+                    run.work.cancel()
+                await asyncio.wait({run.work})
+                if not run.work.cancelled():
+                    failure = _first(run.work.exception())
+                report = await self._finish(run, failure)
+        finally:
+            self._runs.pop(run.id, None)
+        self._tell(run, SyncFinished(run.id, report))
+        if failure is not None:
+            raise failure
+        return report
+
+    async def _work(self, run: _Run) -> None:
+        database = await self._open_database()
+        if run.request.resume is not None:
+            earlier = await database.read(lambda session: runs.resumable(session, run.request.resume or ""))
+            run.settled_since = earlier.settled_since
+            run.request = earlier.request
+        connections = await self._companies.connections(run.request.company)
+        if not connections:
+            owner = run.request.company
+            raise UsageError(
+                f"{owner} has no connection to a vendor yet" if owner else "no company has a connection yet",
+                advice="add one: callboard connection add COMPANY VENDOR",
+                code="no_connections",
+            )
+        scope = await database.read(lambda session: runs.scope_of(session, run.request, connections))
+        now = self._clock.now()
+        if not run.request.dry_run:
+            await database.write(
+                lambda session: runs.begin(session, run.id, run.request, run.started_at, now)
+            )
+        async with asyncio.TaskGroup() as group:
+            heartbeat = group.create_task(self._beat(run, database))
+            async with asyncio.TaskGroup() as inner:
+                for connection in connections:
+                    only = scope.get(connection.id) if scope is not None else None
+                    if scope is None or only is not None:
+                        inner.create_task(self._connection(run, database, connection, only))
+            heartbeat.cancel()
+        if scope is not None and not run.matched and not run.errors:
+            raise UsageError(
+                f"there is no agent {run.request.agent or run.request.scope!r}",
+                advice="list them: callboard agents list",
+                code="no_agent",
+            )
+
+    async def _beat(self, run: _Run, database: Database) -> None:
+        while not run.request.dry_run:
+            await asyncio.sleep(HEARTBEAT)
+            await database.write(lambda session: runs.beat(session, run.id, self._clock.now()))
+
+    async def _finish(self, run: _Run, failure: Exception | None) -> SyncReport:
+        for row in run.open.values():
+            self._settle(run, row, key=None)
+        run.open.clear()
+        cancelled = run.work is not None and run.work.cancelled()
+        requests = 0
+        for client, before in run.clients.values():
+            client.drop_caches()
+            requests += client.stats.requests - before
+        report = SyncReport(
+            run_id=run.id,
+            status=_status(run.outcomes, run.errors, cancelled=cancelled, failed=failure is not None),
+            outcomes=tuple(
+                sorted(run.outcomes, key=lambda row: (row.company.lower(), row.name.lower(), row.agent_id))
+            ),
+            errors=tuple(run.errors),
+            requests=requests,
+            duration_ms=round((self._clock.monotonic() - run.started) * 1000),
+            started_at=run.started_at,
+            dry_run=run.request.dry_run,
+        )
+        message = "; ".join(row.error.message for row in run.errors if row.error)
+        if failure is not None:
+            message = (
+                failure.message if isinstance(failure, ServiceError) else "an unexpected failure, see the log"
+            )
+            log.error("run %s failed: %s", run.id, message, exc_info=failure)
+        run.live.message = message
+        if not run.request.dry_run:
+            await self._record_end(run, report, message)
+        return report
+
+    async def _record_end(self, run: _Run, report: SyncReport, message: str) -> None:
+        now = self._clock.now()
+        try:
+            database = await self._open_database()
+            await database.write(lambda session: runs.end(session, report, message, now))
+        except ServiceError as error:
+            # The report still reaches the operator; the row is found interrupted by the next run.
+            log.exception("run %s could not be recorded: %s", run.id, error.message)
+
+    # -- one connection -----------------------------------------------------------------------------
+
+    async def _connection(
+        self, run: _Run, database: Database, connection: ConnectionInfo, only: frozenset[str] | None
+    ) -> None:
+        source: Source | None = None
+        try:
+            mirrored = await database.read(lambda session: load_mirrored(session, connection.id))
+            try:
+                client = await self._clients.client(connection)
+                run.clients[connection.id] = (client, client.stats.requests)
+                source = _source(client)
+                listed = await source.list_agents(fresh=run.request.force)
+            except ServiceError as error:
+                in_scope = [agent for agent in mirrored.values() if only is None or agent.remote_id in only]
+                await self._connection_failed(run, database, connection, in_scope, error)
+                return
+            rules = Rules(
+                now=self._clock.now(),
+                stale_after_ms=self._stale_after_ms,
+                force=run.request.force,
+                settled_since=run.settled_since,
+            )
+            verdicts: dict[str, Verdict] = {
+                remote_id: source.verdict(agent)
+                for remote_id, agent in mirrored.items()
+                if remote_id in listed
+            }
+            steps = plan(listed, mirrored, verdicts, rules, only)
+            run.matched = run.matched or bool(steps)
+            await self._carry_out(run, database, connection, source, client, steps)
+            if not run.request.dry_run and only is None:
+                at = self._clock.now()
+                await database.write(lambda session: runs.listed(session, connection.id, at))
+        finally:
+            if isinstance(source, ElevenLabsSource):
+                await source.aclose()
+
+    async def _carry_out(
+        self,
+        run: _Run,
+        database: Database,
+        connection: ConnectionInfo,
+        source: Source,
+        client: Client,
+        steps: Sequence[Step],
+    ) -> None:
+        to_read = [step for step in steps if step.action is Action.READ]
+        for step in steps:
+            run.open[connection.id, step.remote_id] = _planned(connection, step, Outcome.CANCELLED)
+        known = tuple(step.mirrored.id for step in to_read if step.mirrored is not None)
+        self._tell(run, SyncPlanned(run.id, connection.id, len(steps), len(to_read), known))
+        if run.request.dry_run:
+            for step in steps:
+                self._settle(run, _predicted(connection, step), key=(connection.id, step.remote_id))
+            return
+        await self._settle_unread(run, database, connection, steps)
+        waiting = iter(to_read)
+        readers = min(len(to_read), client.stats.limit * PIPELINE)
+
+        async def reader() -> None:
+            for step in waiting:
+                await self._agent(run, database, connection, source, step)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(readers):
+                group.create_task(reader())
+
+    async def _settle_unread(
+        self, run: _Run, database: Database, connection: ConnectionInfo, steps: Sequence[Step]
+    ) -> None:
+        """Everything that needs no detail: agents the list proves right, fresh ones, and those gone."""
+        writer = self._writer(run, connection)
+        verified = [step for step in steps if step.action is Action.VERIFIED]
+        fresh = [step for step in steps if step.action is Action.FRESH]
+        failed_before = [
+            step.mirrored.id for step in fresh if step.mirrored and step.mirrored.status.value == "error"
+        ]
+        ids = [step.mirrored.id for step in verified if step.mirrored]
+        if ids or failed_before:
+            await database.write(lambda session: store_checked(session, ids, failed_before, writer.at))
+        for step in (*verified, *fresh):
+            row = _planned(connection, step, Outcome.UNCHANGED)
+            self._settle(run, row, key=(connection.id, step.remote_id))
+        for step in steps:
+            if step.action is Action.GONE:
+                row = await database.write(lambda session, step=step: store_gone(session, writer, step))  # type: ignore[misc]
+                self._settle(run, row, key=(connection.id, step.remote_id))
+        if verified or failed_before:
+            self._bus.publish(AgentsChanged(tuple(ids + failed_before)))
+
+    async def _agent(
+        self, run: _Run, database: Database, connection: ConnectionInfo, source: Source, step: Step
+    ) -> None:
+        """Read one agent and store it. Only a failing database ends more than this agent."""
+        if step.mirrored is not None:
+            self._tell(run, AgentReading(run.id, step.mirrored.id))
+        try:
+            reading = await source.read(step.remote_id)
+            prepared = await asyncio.to_thread(prepare, connection.provider, reading)
+        except ServiceError as error:
+            row = await self._agent_failed(run, database, connection, step, error)
+        except Exception:
+            log.exception("%s, %s: reading agent %s", connection.company, connection.provider, step.remote_id)
+            unexpected = ServiceError(
+                "reading it failed in a way Callboard does not know",
+                advice="see the sync log for the details, and report them",
+                code="unexpected",
+            )
+            row = await self._agent_failed(run, database, connection, step, unexpected)
+        else:
+            writer = self._writer(run, connection)
+            row = await _whole(database.write(lambda session: store_reading(session, writer, step, prepared)))
+        self._settle(run, row, key=(connection.id, step.remote_id))
+
+    async def _agent_failed(
+        self, run: _Run, database: Database, connection: ConnectionInfo, step: Step, error: ServiceError
+    ) -> OutcomeRow:
+        writer = self._writer(run, connection)
+        if error.code == "not_found" and step.mirrored is not None:
+            return await _whole(database.write(lambda session: store_gone(session, writer, step)))
+        _log_failure(run, connection, step.remote_id, error)
+        info = ErrorInfo(error.category.value, error.message, error.advice)
+        return await _whole(database.write(lambda session: store_failure(session, writer, step, info)))
+
+    async def _connection_failed(
+        self,
+        run: _Run,
+        database: Database,
+        connection: ConnectionInfo,
+        mirrored: Sequence[runs.Mirrored],
+        error: ServiceError,
+    ) -> None:
+        _log_failure(run, connection, "", error)
+        info = ErrorInfo(error.category.value, error.message, error.advice)
+        run.errors.append(
+            OutcomeRow(
+                connection.company, connection.provider, "", "", Outcome.FAILED, info, at=self._clock.now()
+            )
+        )
+        alive = [agent for agent in mirrored if agent.gone_at is None]
+        self._tell(run, SyncPlanned(run.id, connection.id, len(alive), 0, ()))
+        run.matched = run.matched or bool(alive)
+        if run.request.dry_run:
+            return
+        writer = self._writer(run, connection)
+
+        def write(session: Session) -> list[OutcomeRow]:
+            return store_connection_failure(session, writer, alive, info)
+
+        for row in await _whole(database.write(write)):
+            self._settle(run, row, key=None)
+
+    # -- small parts --------------------------------------------------------------------------------
+
+    def _writer(self, run: _Run, connection: ConnectionInfo) -> Writer:
+        return Writer(run.id, connection, self._clock.now(), run.request.actor, run.request.cause)
+
+    def _settle(self, run: _Run, row: OutcomeRow, key: tuple[int, str] | None) -> None:
+        if key is not None:
+            run.open.pop(key, None)
+        run.outcomes.append(row)
+        self._tell(run, AgentSettled(run.id, row))
+        if row.agent_row is not None and row.outcome not in (Outcome.UNCHANGED, Outcome.CANCELLED):
+            self._bus.publish(AgentsChanged((row.agent_row,)))
+
+    def _tell(self, run: _Run, event: Event) -> None:
+        run.live.apply(event)
+        self._bus.publish(event)
+
+
+async def _whole(write: Awaitable[T]) -> T:
+    """Wait for a write even while being cancelled, so that its outcome is told as it is stored."""
+    task = asyncio.ensure_future(write)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        if task.cancelled():
+            raise
+        await asyncio.wait({task})
+        raise
+
+
+def _first(found: BaseException | None) -> Exception | None:
+    """The failure inside the groups that task groups wrap it in; one with a cause in words first."""
+    if isinstance(found, BaseExceptionGroup):
+        inner = [one for one in map(_first, found.exceptions) if one is not None]
+        return next((one for one in inner if isinstance(one, ServiceError)), inner[0] if inner else None)
+    return found if isinstance(found, Exception) else None
+
+
+def _source(client: Client) -> Source:
+    return ElevenLabsSource(client) if isinstance(client, ElevenLabsClient) else RetellSource(client)
+
+
+def _planned(connection: ConnectionInfo, step: Step, outcome: Outcome) -> OutcomeRow:
+    return OutcomeRow(
+        company=connection.company,
+        provider=connection.provider,
+        agent_id=step.remote_id,
+        name=step.name,
+        outcome=outcome,
+        agent_row=step.mirrored.id if step.mirrored else None,
+        detail=step.reason,
+    )
+
+
+def _predicted(connection: ConnectionInfo, step: Step) -> OutcomeRow:
+    """What a dry run says: the outcome the list already decides; a read may still find nothing new."""
+    if step.action is Action.GONE:
+        outcome = Outcome.GONE
+    elif step.mirrored is None:
+        outcome = Outcome.CREATED
+    elif step.reason == "changed at the vendor":
+        outcome = Outcome.UPDATED
+    else:
+        outcome = Outcome.UNCHANGED
+    detail = f"would be read: {step.reason}" if step.action is Action.READ else step.reason
+    row = _planned(connection, step, outcome)
+    return OutcomeRow(
+        row.company, row.provider, row.agent_id, row.name, outcome, agent_row=row.agent_row, detail=detail
+    )
+
+
+def _status(
+    outcomes: Sequence[OutcomeRow], errors: Sequence[OutcomeRow], *, cancelled: bool, failed: bool
+) -> RunStatus:
+    if cancelled:
+        return RunStatus.CANCELLED
+    if failed:
+        return RunStatus.FAILED
+    bad = sum(row.outcome is Outcome.FAILED for row in outcomes)
+    if not bad and not errors:
+        return RunStatus.DONE
+    return RunStatus.FAILED if bad == len(outcomes) else RunStatus.PARTIAL
+
+
+def _log_failure(run: _Run, connection: ConnectionInfo, remote_id: str, error: ServiceError) -> None:
+    log.warning(
+        "run %s: %s, %s%s: %s (%s%s). %s",
+        run.id,
+        connection.company,
+        connection.provider,
+        f", agent {remote_id}" if remote_id else "",
+        error.message,
+        error.category.value if isinstance(error.category, Category) else error.category,
+        f", {error.code}" if error.code else "",
+        error.advice,
+    )
+
+
+def _consume(task: asyncio.Task[SyncReport]) -> None:
+    """Take the exception of a run nobody waits for; it was logged and told by `SyncFinished`."""
+    if not task.cancelled():
+        task.exception()

@@ -1,0 +1,205 @@
+"""Every service, wired once, each built when it is first asked for.
+
+Screens and commands receive a `Services` and nothing else. Building it opens and imports nothing:
+reading cards needs the standard library only, so the first frame does not wait for SQLModel, httpx,
+the keyring or the scheduler.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from services.agents import AgentService
+from services.clock import Clock, SystemClock
+from services.events import AgentsChanged, CompaniesChanged, EventBus
+from services.storage import DatabaseLocation, Reader
+
+if TYPE_CHECKING:
+    from services.agents import SyncService
+    from services.companies import CompanyService, ConnectionClients
+    from services.demo import Demo
+    from services.schedule import Scheduler
+    from services.security import SecretStore
+    from services.storage import Database
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceOptions:
+    """What the settings decide about the services; times in the unit their name says."""
+
+    database: DatabaseLocation
+    secrets_file: Path
+    secret_store: str = "auto"
+    secret_service: str = "callboard"
+    """The name under which a keyring files our entries; differs per data folder."""
+    passphrase: str | None = field(default=None, repr=False)
+    timezone: str = "UTC"
+    stale_after_minutes: int = 60
+    hourly_sync: bool = True
+    daily_sync: str | None = "02:00"
+    concurrency: int | None = None
+    request_timeout_seconds: float = 30.0
+    list_cache_seconds: float = 60.0
+    metrics_cache_seconds: float = 30.0
+
+
+class Services:
+    """The services of one data folder (or of the demo) in one process and one event loop."""
+
+    def __init__(
+        self,
+        options: ServiceOptions,
+        *,
+        demo: Demo | None = None,
+        clock: Clock | None = None,
+        on_first_use: Callable[[], None] | None = None,
+    ) -> None:
+        """`on_first_use` runs once, in a thread, before the database is opened: log files are set up there."""
+        self.options = options
+        self.demo = demo
+        self.clock: Clock = clock or SystemClock()
+        self.bus = EventBus()
+        self.reader = Reader(options.database)
+        self.agents = AgentService(self.reader)
+        self._on_first_use = on_first_use
+        self._database: Database | None = None
+        self._secrets: SecretStore | None = None
+        self._opening = asyncio.Lock()
+        self._opening_secrets = asyncio.Lock()
+
+    async def open_database(self) -> Database:
+        """The database, created or upgraded where needed. Raises ServiceError; may be asked again."""
+        async with self._opening:
+            if self._database is None:
+                if self._on_first_use is not None:
+                    await asyncio.to_thread(self._on_first_use)
+                database_class = await asyncio.to_thread(_database_class)
+                self._database = await database_class.open(self.options.database)
+            return self._database
+
+    async def open_secrets(self) -> SecretStore:
+        """The secret store in force; one that needs a passphrase comes back locked."""
+        if self.demo is not None:
+            return self.demo.secrets
+        async with self._opening_secrets:
+            if self._secrets is None:
+                from services.security import open_store
+
+                self._secrets = await open_store(
+                    self.options.secret_store,
+                    file=self.options.secrets_file,
+                    passphrase=self.options.passphrase,
+                    service=self.options.secret_service,
+                )
+            return self._secrets
+
+    @property
+    def secrets_label(self) -> str:
+        """Which secret store is in use, for the status line; empty until it was opened."""
+        if self.demo is not None:
+            return "demo keys"
+        return self._secrets.label if self._secrets is not None else ""
+
+    @cached_property
+    def clients(self) -> ConnectionClients:
+        from services.companies import ConnectionClients
+        from services.companies.clients import ClientOptions
+
+        return ConnectionClients(
+            self.open_secrets,
+            self.clock,
+            ClientOptions(
+                concurrency=self.options.concurrency,
+                timeout=self.options.request_timeout_seconds,
+                list_cache=self.options.list_cache_seconds,
+                metrics_cache=self.options.metrics_cache_seconds,
+            ),
+            self.demo.addresses if self.demo is not None else None,
+        )
+
+    @cached_property
+    def companies(self) -> CompanyService:
+        from services.companies import CompanyService
+
+        return CompanyService(self.open_database, self.open_secrets, self.clients, self.bus, self.clock)
+
+    @cached_property
+    def sync(self) -> SyncService:
+        from services.agents import SyncService
+
+        return SyncService(
+            self.open_database,
+            self.companies,
+            self.clients,
+            self.bus,
+            self.clock,
+            stale_after_ms=self.options.stale_after_minutes * 60_000,
+        )
+
+    @cached_property
+    def schedule(self) -> Scheduler:
+        from services.schedule import Scheduler, SchedulerOptions
+
+        return Scheduler(
+            self.open_database,
+            self.sync,
+            self.bus,
+            self.clock,
+            SchedulerOptions(
+                timezone=self.options.timezone,
+                hourly=self.options.hourly_sync,
+                daily=self.options.daily_sync,
+            ),
+        )
+
+    @property
+    def stale_after_ms(self) -> int:
+        """How old a check may be, in milliseconds, before an agent counts as stale."""
+        return self.options.stale_after_minutes * 60_000
+
+    async def warm(self) -> None:
+        """Import and open, off the loop, what the first key press will need. Raises ServiceError."""
+        await asyncio.to_thread(_import_heavy)
+        await self.open_database()
+        if self.demo is not None and await self.demo.prepare(self):
+            self.bus.publish(CompaniesChanged())
+            self.bus.publish(AgentsChanged())
+
+    async def start_background(self) -> None:
+        """Start what works by itself: the schedule."""
+        await self.schedule.start()
+
+    async def aclose(self) -> None:
+        """Stop and close everything that was opened, in the order of dependence."""
+        built = self.__dict__
+        if "schedule" in built:
+            await self.schedule.aclose()
+        if "sync" in built:
+            await self.sync.aclose()
+        if "clients" in built:
+            await self.clients.aclose()
+        if self._database is not None:
+            await self._database.aclose()
+            self._database = None
+        self.reader.close()
+        if self.demo is not None:
+            await self.demo.aclose()
+
+
+def _database_class() -> type[Database]:
+    from services.storage import Database
+
+    return Database
+
+
+def _import_heavy() -> None:
+    """Load the libraries of a sync, so that the first `s` does not wait for them."""
+    import services.agents.sync
+    import services.companies.service
+    import services.schedule
+    import services.security.opening  # noqa: F401

@@ -1,0 +1,157 @@
+"""The demo company: a database of its own, and the simulator as a child process on loopback.
+
+The demo goes through the same clients as a real company. Its simulator is started when the first
+request needs it, ends with this process, and is shared: a second Callboard that opens the demo finds
+the running one by a small file beside the database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from services.errors import Category, ServiceError
+from services.model import AgentCard, Provider
+from services.security import MemoryStore
+
+if TYPE_CHECKING:
+    from services.container import Services
+
+COMPANY = "Harbour Dental"
+"""The demo tenant's name."""
+
+START_SECONDS = 20.0
+
+
+class Demo:
+    """The demo's simulator and keys. `command` starts a simulator that announces itself in one JSON line."""
+
+    def __init__(self, folder: Path, command: Sequence[str]) -> None:
+        self.announcement = folder / "simulator.json"
+        self.secrets = MemoryStore()
+        self._folder = folder
+        self._command = tuple(command)
+        self._process: asyncio.subprocess.Process | None = None
+        self._addresses: dict[Provider, str] | None = None
+        self._key = ""
+        self._starting = asyncio.Lock()
+
+    async def addresses(self) -> Mapping[Provider, str]:
+        """Where the simulator listens, by vendor; starts it first. Raises ServiceError when it does not come up."""
+        async with self._starting:
+            if self._addresses is None:
+                found = await self._running() or await self._start()
+                self._key = str(found["key"])
+                self._addresses = {
+                    Provider.RETELL: str(found["retell"]),
+                    Provider.ELEVENLABS: str(found["elevenlabs"]),
+                }
+            return self._addresses
+
+    async def prepare(self, services: Services) -> bool:
+        """See that the demo company and its keys exist; says whether it was made just now."""
+        companies = services.companies
+        addresses = await self.addresses()
+        existing = await companies.connections()
+        made = False
+        if not any(company.name == COMPANY for company in await companies.list()):
+            await companies.add(COMPANY)
+            made = True
+        have = {connection.provider for connection in existing if connection.company == COMPANY}
+        for provider, address in addresses.items():
+            if provider not in have:
+                await companies.add_connection(COMPANY, provider, key=self._key, base_url=address)
+        for connection in await companies.connections():
+            await self.secrets.set(connection.secret_name, self._key)
+        return made
+
+    async def break_agent(self, card: AgentCard, fault: str = "500") -> None:
+        """Let every request for this agent fail, until `mend_agent`. `fault`: see `callboard simulator --help`."""
+        await self._control(card.provider, "POST", "/__faults", {"fault": f"{fault}:{card.agent_id}"})
+
+    async def mend_agent(self, card: AgentCard) -> None:
+        """Take this agent's faults away."""
+        await self._control(card.provider, "DELETE", f"/__faults?agent={card.agent_id}")
+
+    async def edit_agent(self, card: AgentCard) -> None:
+        """Change the agent as somebody in the vendor's dashboard would."""
+        await self._control(card.provider, "POST", f"/__agents/{card.agent_id}/edit")
+
+    async def aclose(self) -> None:
+        """End the simulator, if this process started it."""
+        process, self._process, self._addresses = self._process, None, None
+        if process is None:
+            return
+        self.announcement.unlink(missing_ok=True)
+        if process.stdin is not None:
+            process.stdin.close()
+        try:
+            await asyncio.wait_for(process.wait(), 3)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+    async def _running(self) -> dict[str, Any] | None:
+        """The announcement of a simulator that another process started and that answers."""
+        try:
+            found = json.loads(await asyncio.to_thread(self.announcement.read_text))
+            await _request(str(found["retell"]), "GET", "/__stats")
+            await _request(str(found["elevenlabs"]), "GET", "/__stats")
+        except (OSError, ValueError, KeyError, TypeError, ServiceError):
+            return None
+        return found if isinstance(found, dict) and "key" in found else None
+
+    async def _start(self) -> dict[str, Any]:
+        failed = ServiceError(
+            "the demo's simulator did not start",
+            category=Category.TRANSIENT,
+            advice="try: callboard simulator; it says what is wrong",
+            code="demo",
+        )
+        environment = {**os.environ, "CALLBOARD_PASSPHRASE": ""}
+        self._process = await asyncio.create_subprocess_exec(
+            *self._command,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            env=environment,
+            start_new_session=True,
+        )
+        assert self._process.stdout is not None  # noqa: S101  # asked for above
+        try:
+            line = await asyncio.wait_for(self._process.stdout.readline(), START_SECONDS)
+            found = json.loads(line)
+            if not isinstance(found, dict):
+                raise failed
+        except (TimeoutError, ValueError) as error:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+            raise failed from error
+        await asyncio.to_thread(self._announce, found)
+        return found
+
+    def _announce(self, found: Mapping[str, object]) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.announcement.write_text(json.dumps(found), encoding="utf-8")
+
+    async def _control(self, provider: Provider, method: str, path: str, body: object = None) -> None:
+        await _request((await self.addresses())[provider], method, path, body)
+
+
+async def _request(base_url: str, method: str, path: str, body: object = None) -> None:
+    """One request to the simulator's control side. Raises ServiceError when it does not accept it."""
+    import httpx
+
+    try:
+        async with httpx.AsyncClient(timeout=3.0, trust_env=False) as client:
+            answer = await client.request(method, base_url + path, json=body)
+            answer.raise_for_status()
+    except httpx.HTTPError as error:
+        raise ServiceError(
+            "the demo's simulator does not answer", advice="close and reopen the demo", code="demo"
+        ) from error
