@@ -72,7 +72,9 @@ class Control:
 
     def stats(self) -> Json:
         """Totals at the top, and the same for each vendor under its name."""
-        vendors: dict[str, Any] = {provider.value: self._counters[provider].as_dict() for provider in Provider}
+        vendors: dict[str, Any] = {
+            provider.value: self._counters[provider].as_dict() for provider in Provider
+        }
         return {**self._total.as_dict(), **vendors}
 
     def _agents(self) -> list[Json]:

@@ -1,58 +1,22 @@
 """The simulated ElevenLabs REST API (`/v1/convai/…`, `/v1/user`): routes, bodies, paging and errors.
 
 Errors come in the vendor's shapes: domain errors as `{detail: {status, message}}`, validation as
-`{detail: [{type, loc, msg, input}]}` with status 422. Assumed: the word `document_not_found` for unknown objects.
+`{detail: [{type, loc, msg, input}]}` with status 422. Assumed: the word `document_not_found` for what is
+unknown.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from services.clock import Clock
 from services.model import Provider
 from services.simulator import elevenlabs_data as data
+from services.simulator.elevenlabs_library import LibraryRoutes
+from services.simulator.elevenlabs_replies import failure, invalid, missing, page
 from services.simulator.elevenlabs_store import Branch, ElevenLabsStore, StoredAgent, Version
-from services.simulator.wire import (
-    BadCursor,
-    Document,
-    Json,
-    Reply,
-    Request,
-    Router,
-    answer,
-    cut_page,
-    deep_merge,
-    page_reply,
-)
+from services.simulator.wire import Document, Json, Reply, Request, Router, answer
 
 _AGENTS = "/v1/convai/agents"
-_TOOLS = "/v1/convai/tools"
-_KNOWLEDGE = "/v1/convai/knowledge-base"
 _CONTENT = ("name", "tags", "conversation_config", "platform_settings", "workflow")
-_STATUSES = {
-    400: ("bad_request", "The request could not be understood."),
-    402: ("payment_required", "A paid subscription is needed for this."),
-    403: ("forbidden", "You do not have access to this resource."),
-    404: ("document_not_found", "Document not found."),
-    429: ("too_many_concurrent_requests", "Too many concurrent requests. Your subscription limits them."),
-    500: ("internal_server_error", "An internal error occurred."),
-    503: ("system_busy", "The system is busy, please try again later."),
-}
-
-
-def failure(status: int, code: str = "", message: str = "") -> Reply:
-    """A domain error: `{detail: {status, message}}`."""
-    known, text = _STATUSES.get(status, ("error", f"The request failed with status {status}."))
-    return answer({"detail": {"status": code or known, "message": message or text}}, status)
-
-
-def invalid(kind: str, message: str, *place: str, given: object = None) -> Reply:
-    """A validation error as FastAPI writes it."""
-    return answer({"detail": [{"type": kind, "loc": list(place), "msg": message, "input": given}]}, 422)
-
-
-def _missing(noun: str, key: str) -> Reply:
-    return failure(404, message=f"{noun} with id {key} not found.")
 
 
 class ElevenLabsVendor:
@@ -68,14 +32,7 @@ class ElevenLabsVendor:
         add = self.router.add
         add("GET", "/v1/user", "account", lambda _: answer(data.user()))
         self._add_agent_routes()
-        add("GET", _TOOLS, "list", self._list_tools)
-        add("POST", _TOOLS, "write", self._create_tool)
-        add("GET", f"{_TOOLS}/*", "detail", self._get_tool)
-        add("PATCH", f"{_TOOLS}/*", "write", self._patch_tool)
-        add("DELETE", f"{_TOOLS}/*", "write", self._delete_tool)
-        add("GET", _KNOWLEDGE, "list", self._list_documents)
-        add("POST", f"{_KNOWLEDGE}/text", "write", self._create_document)
-        add("GET", f"{_KNOWLEDGE}/*", "detail", self._get_document)
+        LibraryRoutes(self.store, self.router)
 
     # What every vendor offers to the server and to the control requests.
 
@@ -147,10 +104,13 @@ class ElevenLabsVendor:
         ]
         by_name = query.get("sort_by") == "name"
         rows = [
-            ([str(agent.content.get("name")).lower() if by_name else agent.created, agent.seq], _summary(agent))
+            (
+                [str(agent.content.get("name")).lower() if by_name else agent.created, agent.seq],
+                _summary(agent),
+            )
             for agent in agents
         ]
-        return self._page(request, b"agents", rows)
+        return page(request, b"agents", rows)
 
     def _summaries(self, request: Request) -> Reply:
         result: Json = {}
@@ -182,7 +142,7 @@ class ElevenLabsVendor:
     def _get_agent(self, request: Request, agent_id: str) -> Reply:
         agent = self.store.agents.get(agent_id)
         if agent is None:
-            return _missing("Agent", agent_id)
+            return missing("Agent", agent_id)
         if not request.query_string:
             return Reply(200, self.store.render(agent).raw)
         version_id, branch_id = request.query.get("version_id"), request.query.get("branch_id")
@@ -195,14 +155,14 @@ class ElevenLabsVendor:
         else:
             return Reply(200, self.store.render(agent).raw)
         if version is None:
-            return _missing("Version" if version_id else "Branch", version_id or branch_id or "")
+            return missing("Version" if version_id else "Branch", version_id or branch_id or "")
         return Reply(200, self.store.render_version(agent, version).raw)
 
     def _patch_agent(self, request: Request, agent_id: str) -> Reply:
         agent = self.store.agents.get(agent_id)
         body = request.json_object()
         if agent is None:
-            return _missing("Agent", agent_id)
+            return missing("Agent", agent_id)
         if body is None:
             return invalid("json_invalid", "JSON decode error", "body")
         for name in ("conversation_config", "platform_settings"):
@@ -211,20 +171,20 @@ class ElevenLabsVendor:
                 return invalid("dict_type", message, "body", name, given=body[name])
         branch_id = request.query.get("branch_id", "")
         if branch_id and branch_id not in agent.branches:
-            return _missing("Branch", branch_id)
+            return missing("Branch", branch_id)
         patch = {name: body[name] for name in _CONTENT if body.get(name) is not None}
         versioning = request.query.get("enable_versioning_if_not_enabled") != "false"
         text = str(body.get("version_description") or "")
         return Reply(200, self.store.patch(agent, patch, branch_id, text, versioning).raw)
 
     def _delete_agent(self, _: Request, agent_id: str) -> Reply:
-        return Reply(204) if self.remove(agent_id) else _missing("Agent", agent_id)
+        return Reply(204) if self.remove(agent_id) else missing("Agent", agent_id)
 
     def _duplicate(self, request: Request, agent_id: str) -> Reply:
         agent = self.store.agents.get(agent_id)
         body = request.json_object()
         if agent is None:
-            return _missing("Agent", agent_id)
+            return missing("Agent", agent_id)
         name = (body or {}).get("name") or f"{agent.content.get('name')} (copy)"
         return answer({"agent_id": self.store.create({**agent.content, "name": name}).id})
 
@@ -233,7 +193,7 @@ class ElevenLabsVendor:
     def _list_branches(self, request: Request, agent_id: str) -> Reply:
         agent = self.store.agents.get(agent_id)
         if agent is None:
-            return _missing("Agent", agent_id)
+            return missing("Agent", agent_id)
         results = [_branch(agent, branch) for branch in agent.branches.values()]
         meta = {"total": len(results), "page": 1, "page_size": int(request.query.get("limit", "100"))}
         return answer({"meta": meta, "results": results})
@@ -242,13 +202,13 @@ class ElevenLabsVendor:
         agent = self.store.agents.get(agent_id)
         body = request.json_object() or {}
         if agent is None:
-            return _missing("Agent", agent_id)
+            return missing("Agent", agent_id)
         for name in ("parent_version_id", "name", "description"):
             if not isinstance(body.get(name), str):
                 return invalid("missing", "Field required", "body", name, given=body)
         parent = agent.version(body["parent_version_id"])
         if parent is None:
-            return _missing("Version", body["parent_version_id"])
+            return missing("Version", body["parent_version_id"])
         patch = {name: body[name] for name in _CONTENT if isinstance(body.get(name), dict)}
         branch = self.store.branch(agent, parent, body["name"], body["description"], patch)
         return answer({"created_branch_id": branch.id, "created_version_id": branch.versions[-1].id})
@@ -257,7 +217,7 @@ class ElevenLabsVendor:
         agent = self.store.agents.get(agent_id)
         branch = agent.branches.get(branch_id) if agent else None
         if agent is None or branch is None:
-            return _missing("Branch", branch_id)
+            return missing("Branch", branch_id)
         detail = _branch(agent, branch)
         parent = agent.branches.get(detail.pop("parent_branch_id") or "")
         for name in ("draft_exists", "calls_7d"):
@@ -270,99 +230,8 @@ class ElevenLabsVendor:
         agent = self.store.agents.get(agent_id)
         version = agent.version(version_id) if agent else None
         if agent is None or version is None:
-            return _missing("Version", version_id)
+            return missing("Version", version_id)
         return answer(_version(agent, version))
-
-    # Tools and knowledge base
-
-    def _list_tools(self, request: Request) -> Reply:
-        query = request.query
-        search, types = query.get("search", "").lower(), request.query_all("types")
-        rows = [
-            ([seq], document)
-            for seq, document in self.store.tools.values()
-            if search in document.data["tool_config"]["name"].lower()
-            and (not types or document.data["tool_config"]["type"] in types)
-        ]
-        return self._page(request, b"tools", rows)
-
-    def _create_tool(self, request: Request) -> Reply:
-        config = (request.json_object() or {}).get("tool_config")
-        if not isinstance(config, dict) or not config.get("name"):
-            return invalid("missing", "Field required", "body", "tool_config")
-        tool: Json = {"id": self.store.new_id("tool_"), "tool_config": config, "access_info": data.ACCESS}
-        tool["usage_stats"] = {"total_calls": 0, "avg_latency_secs": 0.0}
-        self.store.tools[tool["id"]] = (self.store.next_seq(), Document(tool))
-        return answer(tool)
-
-    def _get_tool(self, _: Request, tool_id: str) -> Reply:
-        found = self.store.tools.get(tool_id)
-        return Reply(200, found[1].raw) if found else _missing("Tool", tool_id)
-
-    def _patch_tool(self, request: Request, tool_id: str) -> Reply:
-        found = self.store.tools.get(tool_id)
-        body = request.json_object()
-        if found is None:
-            return _missing("Tool", tool_id)
-        if body is None or not isinstance(body.get("tool_config"), dict):
-            return invalid("missing", "Field required", "body", "tool_config", given=body)
-        changed = deep_merge(found[1].data, {"tool_config": body["tool_config"]})
-        return Reply(200, self.store.replace_tool(tool_id, changed).raw)
-
-    def _delete_tool(self, request: Request, tool_id: str) -> Reply:
-        if tool_id not in self.store.tools:
-            return _missing("Tool", tool_id)
-        if self.store.users_of_tool(tool_id) and request.query.get("force") != "true":
-            return failure(400, "tool_in_use", "The tool is used by agents; remove it from them or use force.")
-        del self.store.tools[tool_id]
-        for agent in self.store.agents.values():
-            agent.document = None
-        return answer({})
-
-    def _list_documents(self, request: Request) -> Reply:
-        search = request.query.get("search", "").lower()
-        rows = []
-        for seq, document in self.store.documents.values():
-            if search in document.data["name"].lower():
-                summary = {**document.data, "dependent_agents": []}
-                del summary["extracted_inner_html"], summary["content_format"]
-                rows.append(([seq], Document(summary)))
-        return self._page(request, b"documents", rows)
-
-    def _create_document(self, request: Request) -> Reply:
-        body = request.json_object() or {}
-        text = body.get("text")
-        if not isinstance(text, str):
-            return invalid("missing", "Field required", "body", "text", given=body)
-        now = self.store.now()
-        doc = data.document(self.store.new_id("", 20), str(body.get("name") or "Text"), text, now, now)
-        self.store.documents[doc["id"]] = (self.store.next_seq(), Document(doc))
-        return answer({"id": doc["id"], "name": doc["name"], "folder_path": []})
-
-    def _get_document(self, _: Request, doc_id: str) -> Reply:
-        found = self.store.documents.get(doc_id)
-        return Reply(200, found[1].raw) if found else _missing("Document", doc_id)
-
-    @staticmethod
-    def _page(request: Request, name: bytes, rows: Iterable[tuple[list[int | str], Document]]) -> Reply:
-        query = request.query
-        size = query.get("page_size", "30")
-        if not size.isdecimal():
-            message = "Input should be a valid integer, unable to parse string as an integer"
-            return invalid("int_parsing", message, "query", "page_size", given=size)
-        if int(size) > 100:
-            message = "Input should be less than or equal to 100"
-            return invalid("less_than_equal", message, "query", "page_size", given=size)
-        if int(size) < 1:
-            message = "Input should be greater than or equal to 1"
-            return invalid("greater_than_equal", message, "query", "page_size", given=size)
-        descending = query.get("sort_direction", "desc") == "desc"
-        cursor = query.get("cursor", "")
-        try:
-            page, after = cut_page(list(rows), size=int(size), cursor=cursor, descending=descending)
-        except BadCursor:
-            return failure(400, "invalid_cursor", "The cursor is not valid.")
-        return page_reply(name, page, {"next_cursor": after, "has_more": after is not None})
 
 
 def _archived(agent: StoredAgent) -> bool:

@@ -116,7 +116,9 @@ def _built_in(rng: random.Random) -> Json:
     if rng.random() < 0.8:
         tools["end_call"] = _system_tool("end_call", {})
     if rng.random() < 0.3:
-        tools["language_detection"] = _system_tool("language_detection", {"only_at_conversation_start": False})
+        tools["language_detection"] = _system_tool(
+            "language_detection", {"only_at_conversation_start": False}
+        )
     if rng.random() < 0.2:
         tools["skip_turn"] = _system_tool("skip_turn", {})
     return tools
@@ -155,7 +157,11 @@ def conversation_config(
         "cascade_timeout_seconds": 8.0,
     }
     if prompt["llm"] == "custom-llm":
-        prompt["custom_llm"] = {"url": "https://llm.example.com/v1", "model_id": "house-model", "request_headers": {}}
+        prompt["custom_llm"] = {
+            "url": "https://llm.example.com/v1",
+            "model_id": "house-model",
+            "request_headers": {},
+        }
     config: Json = {
         "asr": {
             "quality": "high",

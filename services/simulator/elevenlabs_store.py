@@ -2,12 +2,13 @@
 
 Rules, and where they come from (vendor specification of 2026-08 unless marked):
 
-* Versioning is per agent. Where it is off, `version_id`, `branch_id` and `main_branch_id` are null and there are
-  no branches; a PATCH switches it on unless told otherwise (`enable_versioning_if_not_enabled`, default true).
+* Versioning is per agent. Where it is off, `version_id`, `branch_id` and `main_branch_id` are null and there
+  are no branches; a PATCH switches it on unless told not to (`enable_versioning_if_not_enabled`, true by
+  default).
 * Assumed: every PATCH commits a new version to its branch (default: main), even when nothing differs.
 * PATCH merges objects and replaces arrays (usual behaviour of this vendor, not in its specification).
-* `metadata.updated_at_unix_secs` (seconds) is set by a write to the agent. Assumed: a changed tool shows in the
-  `tools` of every agent that uses it and changes no agent's time or version.
+* `metadata.updated_at_unix_secs` (seconds) is set by a write to the agent. Assumed: a changed tool shows in
+  the `tools` of every agent that uses it and changes no agent's time or version.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class Branch:
 
 @dataclass(slots=True)
 class StoredAgent:
-    """An agent. `content` is name, tags, conversation_config, platform_settings and workflow of the main branch."""
+    """An agent. `content` is its main branch: name, tags, conversation_config, platform_settings, …"""
 
     id: str
     seq: int
@@ -125,7 +126,12 @@ class ElevenLabsStore:
         return agent
 
     def patch(
-        self, agent: StoredAgent, patch: Json, branch_id: str = "", description: str = "", versioning: bool = True
+        self,
+        agent: StoredAgent,
+        patch: Json,
+        branch_id: str = "",
+        description: str = "",
+        versioning: bool = True,
     ) -> Document:
         """Merge `patch` into a branch (main by default) and commit it. `branch_id` must exist."""
         now = max(self.now(), agent.updated + 1)
@@ -180,7 +186,9 @@ class ElevenLabsStore:
         config = agent.content.get("conversation_config") or {}
         if part == "agent":
             speed = float((config.get("tts") or {}).get("speed", 1.0))
-            change = {"conversation_config": {"tts": {"speed": 0.9 if speed >= 1.15 else round(speed + 0.05, 2)}}}
+            change = {
+                "conversation_config": {"tts": {"speed": 0.9 if speed >= 1.15 else round(speed + 0.05, 2)}}
+            }
         else:
             text = str(((config.get("agent") or {}).get("prompt") or {}).get("prompt", ""))
             change = {"conversation_config": {"agent": {"prompt": {"prompt": bump_prompt(text)}}}}
@@ -218,7 +226,13 @@ class ElevenLabsStore:
 
     @staticmethod
     def _commit(
-        agent: StoredAgent, branch: Branch, content: Json, when: int, text: str, version_id: str, parent: str = ""
+        agent: StoredAgent,
+        branch: Branch,
+        content: Json,
+        when: int,
+        text: str,
+        version_id: str,
+        parent: str = "",
     ) -> Version:
         before = branch.versions[-1].id if branch.versions else parent or None
         version = Version(version_id, branch.id, len(branch.versions) + 1, when, text, before, content)
@@ -240,7 +254,9 @@ class ElevenLabsStore:
         if index % 3 == 0:
             content["workflow"] = {
                 "edges": {},
-                "nodes": {"start_node": {"type": "start", "position": {"x": 0.0, "y": 0.0}, "edge_order": []}},
+                "nodes": {
+                    "start_node": {"type": "start", "position": {"x": 0.0, "y": 0.0}, "edge_order": []}
+                },
                 "prevent_subagent_loops": False,
             }
         agent = StoredAgent(agent_id, self.next_seq(), created, created, content)

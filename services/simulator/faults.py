@@ -49,7 +49,8 @@ _OPTIONS: dict[str, tuple[str, ...]] = {
     "drop": ("at",),
 }
 KINDS = (
-    "429", "500", "latency", "slow", "hang", "drop", "truncate", "html", "shape", "reorder", "revoke", "permission",
+    "429", "500", "latency", "slow", "hang", "drop", "truncate", "html", "shape", "reorder", "revoke",
+    "permission",
 )  # fmt: skip
 _STATUS = re.compile(r"[45]\d\d")
 _COUNT = re.compile(r"x(\d+)")

@@ -5,8 +5,8 @@ Both families are served: the current one (SDK 6.x: `POST /v2/list-agents`, `GET
 (`GET /list-agents`, `GET /get-agent-versions/…`, `GET /list-retell-llms`: plain arrays of whole objects, one
 element a version, as their `pagination_key_version` implies).
 
-Assumed, since no source says: `limit` of the current lists is 1 to 1,000 with 50 by default; an unknown object
-is 404 where the April 2026 specification lists 404 for the route and 422 where it does not.
+Assumed, since no source says: `limit` of the current lists is 1 to 1,000 with 50 by default; an unknown
+object is 404 where the April 2026 specification lists 404 for the route and 422 where it does not.
 """
 
 from __future__ import annotations
@@ -37,7 +37,14 @@ from services.simulator.wire import (
 )
 
 BAD_REQUEST = "Invalid request format, please check API reference."
-_READ_ONLY = ("agent_id", "llm_id", "conversation_flow_id", "version", "is_published", "last_modification_timestamp")
+_READ_ONLY = (
+    "agent_id",
+    "llm_id",
+    "conversation_flow_id",
+    "version",
+    "is_published",
+    "last_modification_timestamp",
+)
 _NOUNS = {KIND_AGENT: "Agent", KIND_LLM: "Retell LLM", KIND_FLOW: "Conversation flow"}
 _MESSAGES = {
     402: "Trial has ended, please add a payment method.",
@@ -197,7 +204,7 @@ class RetellVendor:
             return failure(400)
         if body["version"] not in agent.versions:
             return failure(422, f"Version {body['version']} does not exist.")
-        notes = {key: body[key] for key in ("version_title", "version_description") if key in body}
+        notes: Json = {key: body[key] for key in ("version_title", "version_description") if key in body}
         self.store.publish_agent(agent, body["version"], notes)
         return Reply(200)
 
@@ -219,7 +226,12 @@ class RetellVendor:
         add("GET", f"/get-{noun}/*", "detail", lambda request, key: self._get(kind, 404, request, key))
         add("POST", f"/create-{noun}", "write", lambda request: self._create_engine(kind, request))
         add("PATCH", f"/update-{noun}/*", "write", lambda request, key: self._update(kind, request, key))
-        add("DELETE", f"/delete-{noun}/*", "write", lambda request, key: self._delete_engine(kind, request, key))
+        add(
+            "DELETE",
+            f"/delete-{noun}/*",
+            "write",
+            lambda request, key: self._delete_engine(kind, request, key),
+        )
 
     def _list_engines(self, kind: str, request: Request) -> Reply:
         return self._page(request, [([item.seq], item.latest) for item in self.store.objects[kind].values()])

@@ -88,7 +88,11 @@ def agent(
         "opt_in_signed_url": False,
         "post_call_analysis_model": "gpt-4.1-mini",
         "post_call_analysis_data": [
-            {"type": "system-presets", "name": "call_summary", "description": "Two sentences about the call."},
+            {
+                "type": "system-presets",
+                "name": "call_summary",
+                "description": "Two sentences about the call.",
+            },
             {"type": "boolean", "name": "resolved", "description": "Was the caller's need met?"},
         ],
         "pii_config": {"mode": "post_call", "categories": []},
@@ -123,7 +127,9 @@ def custom_tool(function: words.Function, host: str = "api.example.com") -> Json
         "timeout_ms": 120000,
         "parameters": {
             "type": "object",
-            "properties": {name: {"type": "string", "description": text} for name, text in function.parameters},
+            "properties": {
+                name: {"type": "string", "description": text} for name, text in function.parameters
+            },
             "required": [function.parameters[0][0]],
         },
     }
@@ -150,8 +156,12 @@ def full_custom_tool() -> Json:
 
 
 def _call_tools(rng: random.Random, count: int) -> list[Json]:
-    end_call = {"type": "end_call", "name": "end_call", "description": "End the call when the caller says goodbye."}
-    transfer = {
+    end_call: Json = {
+        "type": "end_call",
+        "name": "end_call",
+        "description": "End the call when the caller says goodbye.",
+    }
+    transfer: Json = {
         "type": "transfer_call",
         "name": "transfer_to_team",
         "description": "Hand the call to a person.",
@@ -223,7 +233,9 @@ def flow(rng: random.Random, flow_id: str, name: str, locale: str, modified: int
                 },
             })
         )  # fmt: skip
-    nodes.append(_node("end", "end", len(tools) + 1, {"instruction": {"type": "prompt", "text": "Say goodbye."}}))
+    nodes.append(
+        _node("end", "end", len(tools) + 1, {"instruction": {"type": "prompt", "text": "Say goodbye."}})
+    )
     return {
         "conversation_flow_id": flow_id,
         "version": 0,

@@ -52,7 +52,7 @@ class Versioned:
 
     @property
     def modified(self) -> int:
-        return max(document.data["last_modification_timestamp"] for document in self.versions.values())
+        return max(int(document.data["last_modification_timestamp"]) for document in self.versions.values())
 
     def find(self, version: str) -> int | None:
         """The version that a query names: nothing or `latest`, a number, or a tag."""
@@ -158,7 +158,7 @@ class RetellStore:
             engine.publish(engine_version, now)
 
     def edit(self, agent: Versioned, part: str, patch: Json) -> Json:
-        """Change an agent as a person in the vendor's dashboard would: in a draft, made first if there is none.
+        """Change an agent as a person in the vendor's dashboard would: in a draft, made if there is none.
 
         `part` is `agent` (its voice speed, unless `patch` says what) or `engine` (its prompt).
         Returns the ids and versions that changed.

@@ -45,7 +45,7 @@ class Simulator:
     """Both vendors on loopback. Started and stopped in one event loop."""
 
     def __init__(self, options: SimulatorOptions, clock: Clock | None = None) -> None:
-        """Builds all objects and switches the faults of `options` on. Raises `UsageError` for a wrong fault."""
+        """Builds all objects and switches the faults on. Raises `UsageError` for a wrong fault."""
         self.options = options
         clock = clock or SystemClock()
         key, limited = options.key, options.key + LIMITED_SUFFIX
@@ -76,7 +76,10 @@ class Simulator:
 
     async def start(self) -> None:
         """Listen on both ports. Raises `ServiceError` with code `port_busy`."""
-        wanted = {Provider.RETELL: self.options.retell_port, Provider.ELEVENLABS: self.options.elevenlabs_port}
+        wanted = {
+            Provider.RETELL: self.options.retell_port,
+            Provider.ELEVENLABS: self.options.elevenlabs_port,
+        }
         try:
             for provider, port in wanted.items():
                 listener = _listen(self.options.host, port)
@@ -129,10 +132,20 @@ class Simulator:
         return [agent_id for agent_id, name in pairs if name.casefold() == wanted]
 
     async def _handle(
-        self, provider: Provider, scope: Message, receive: Receive, send: Send, *, transport: asyncio.Transport
+        self,
+        provider: Provider,
+        scope: Message,
+        receive: Receive,
+        send: Send,
+        *,
+        transport: asyncio.Transport,
     ) -> None:
         request = Request(
-            scope["method"], scope["path"], scope["query_string"], dict(scope["headers"]), await _body(scope, receive)
+            scope["method"],
+            scope["path"],
+            scope["query_string"],
+            dict(scope["headers"]),
+            await _body(scope, receive),
         )
         if request.path.startswith("/__"):
             await _send(send, self._control.answer(request))
@@ -185,7 +198,9 @@ class Simulator:
                 reply = _bent(main, reply)
         if main is not None and main.kind == "drop":
             await _start(send, reply, len(reply.body) + 64)
-            await send({"type": "http.response.body", "body": reply.body[: len(reply.body) // 2], "more_body": True})
+            await send(
+                {"type": "http.response.body", "body": reply.body[: len(reply.body) // 2], "more_body": True}
+            )
             transport.close()
             return "dropped"
         if main is not None and main.kind == "slow":
@@ -287,5 +302,3 @@ def _listen(host: str, port: int) -> socket.socket:
             code="port_busy",
         ) from error
     return listener
-
-

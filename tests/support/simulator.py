@@ -16,7 +16,7 @@ from services.simulator import LIMITED_SUFFIX, SimulatorOptions
 
 
 class RunningSimulator:
-    """Addresses and key of a running simulator, and its control requests (coroutines; errors raise ValueError)."""
+    """Addresses and key of a running simulator, and its control requests; ValueError when one is refused."""
 
     def __init__(self, retell_url: str, elevenlabs_url: str, key: str) -> None:
         self.retell_url = retell_url
