@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
 from collections.abc import Mapping
 
 from app.paths import Paths, paths_from
-from app.settings import PASSPHRASE_VARIABLE, Settings, load_settings
+from app.settings import PASSPHRASE_VARIABLE, Settings, load_settings, secret_service
 from services.container import ServiceOptions, Services
 from services.errors import ServiceError
 from services.storage import DatabaseLocation, Reader
@@ -73,7 +72,7 @@ def _options(paths: Paths, settings: Settings, environ: Mapping[str, str]) -> Se
         database=_location(paths, settings),
         secrets_file=paths.secrets_file,
         secret_store=settings.secret_store,
-        secret_service=_secret_service(paths),
+        secret_service=secret_service(settings, paths),
         passphrase=environ.get(PASSPHRASE_VARIABLE) or None,
         timezone=settings.timezone or "UTC",
         stale_after_minutes=settings.stale_after,
@@ -84,10 +83,3 @@ def _options(paths: Paths, settings: Settings, environ: Mapping[str, str]) -> Se
         list_cache_seconds=settings.list_cache,
         metrics_cache_seconds=settings.metrics_cache,
     )
-
-
-def _secret_service(paths: Paths) -> str:
-    """Under which name a keyring files our entries: two data folders must not share their row ids."""
-    if paths.home is None:
-        return "callboard"
-    return "callboard-" + hashlib.sha256(str(paths.home).encode()).hexdigest()[:12]

@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
+from services.blocking import in_daemon_thread
 from services.errors import Category, ServiceError, VaultLocked
 from services.security.redaction import redact, remember_secret
 from services.security.store import Unpicklable
@@ -150,7 +150,7 @@ class KeyringStore(Unpicklable):
             return work(self._backend)
 
         try:
-            result = await in_daemon_thread(run, self._time_limit)
+            result = await in_daemon_thread(run, self._time_limit, name="callboard-keyring")
         except TimeoutError:
             self._locked = True
             raise self._silent() from None
@@ -198,36 +198,3 @@ def _absent(reason: str) -> ServiceError:
         advice='Start a keyring service, or set secret_store = "file" to use an encrypted file',
         code="keyring_unavailable",
     )
-
-
-async def in_daemon_thread(work: Callable[[], T], time_limit: float) -> T:
-    """Run blocking work whose end is not certain. Raises TimeoutError and leaves the thread behind.
-
-    Not the loop's executor: the interpreter would wait for its threads at exit.
-    """
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[T] = loop.create_future()
-
-    def settle(result: T | None, error: BaseException | None) -> None:
-        if done.done():
-            return
-        if error is not None:
-            done.set_exception(error)
-        else:
-            done.set_result(result)  # type: ignore[arg-type]
-
-    def run() -> None:
-        result: T | None = None
-        failure: BaseException | None = None
-        try:
-            result = work()
-        except StopIteration as error:  # a future does not take this one
-            failure = RuntimeError(str(error))
-        except BaseException as error:
-            failure = error
-        with contextlib.suppress(RuntimeError):  # the loop may be gone by now
-            loop.call_soon_threadsafe(settle, result, failure)
-
-    threading.Thread(target=run, name="callboard-keyring", daemon=True).start()
-    async with asyncio.timeout(time_limit):
-        return await done
