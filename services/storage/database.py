@@ -102,14 +102,20 @@ class Database:
         try:
             with Session(self.engine.execution_options(callboard_write=True)) as session:
                 for work, future in batch:
+                    # From here on a caller can no longer take the future back; one that already
+                    # did is not told, but its write happens like any other.
+                    waited_for = future.set_running_or_notify_cancel()
                     try:
                         with session.begin_nested():
-                            results.append((future, work(session)))
+                            value = work(session)
+                        if waited_for:
+                            results.append((future, value))
                     except Exception as error:
-                        failures.append((future, explain(error, self.where)))
+                        if waited_for:
+                            failures.append((future, explain(error, self.where)))
                 session.commit()
         except Exception as error:
-            failures = [(future, explain(error, self.where)) for _, future in batch]
+            failures = [(future, explain(error, self.where)) for _, future in batch if not future.cancelled()]
             results = []
         for future, value in results:
             future.set_result(value)
