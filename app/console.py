@@ -1,0 +1,364 @@
+"""The console: the Textual app around the screens. Wiring, themes, live updates, errors, the terminal's end."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from textual.app import App
+from textual.screen import Screen
+from textual.worker import Worker, WorkerState
+
+from app.paths import stylesheet
+from app.terminal import HANGUP_CODE, end_without_fail, flush_interval, steady_driver, watch_hangup
+from screens.actions import ACTIVITY, AGENTS, COMPANIES, EVERYWHERE, bindings_of
+from screens.agents import AgentsScreen
+from screens.frame import Frame
+from screens.glyphs import ASCII, UNICODE
+from screens.live import Changes, Live
+from screens.ports import Secrets, Services
+from screens.theme import DARK, FALLBACKS, LIGHT, PLAIN, THEMES, theme_name
+from services.errors import ServiceError, VaultLocked
+
+if TYPE_CHECKING:
+    from textual.command import Provider
+
+POLL = 2.0
+"""Seconds between looks at whether another process wrote the database."""
+
+
+def _provider() -> type[Provider]:
+    from screens.palette import ActionProvider
+
+    return ActionProvider
+
+
+class Callboard(App[None], inherit_bindings=False):
+    """Built around a container of services; opens with the agents screen."""
+
+    TITLE = "Callboard"
+    CSS_PATH = stylesheet()
+    BINDINGS = bindings_of(EVERYWHERE)
+    COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {_provider}
+    ENABLE_COMMAND_PALETTE = False
+    """The registry's `go to` opens it instead, so that its keys are in the registry too."""
+
+    def __init__(self, services: Services, *, driver_class: Any = None) -> None:
+        self.services = services
+        self.glyphs = ASCII if services.settings.ascii or os.environ.get("TERM") == "dumb" else UNICODE
+        self.failure: ServiceError | None = None
+        """What made the console end, for the terminal; None after a normal end."""
+        self.copied = ""
+        self._flush_timer = False
+        self._flush_every = flush_interval(os.environ)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._flushing: asyncio.Task[None] | None = None
+        self._secrets: Secrets | None = None
+        self._stop_watching: Callable[[], None] | None = None
+        super().__init__(driver_class=driver_class)
+        self.live = Live(services, self._wake)
+        self._choose_theme()
+
+    # -- look -------------------------------------------------------------------------------------
+
+    def _choose_theme(self) -> None:
+        for theme in THEMES:
+            self.register_theme(theme)
+        name = theme_name(services_theme(self.services), self.console.color_system, self.no_color)
+        self.theme = name if name in self.available_themes else DARK
+        if self.no_color and self.theme == PLAIN:
+            from textual.filter import Monochrome, NoColor
+
+            # Without colours means none at all: greys instead would ignore the terminal's own background.
+            self._filters = [NoColor() if isinstance(each, Monochrome) else each for each in self._filters]
+
+    def get_css_variables(self) -> dict[str, str]:
+        variables = super().get_css_variables()
+        for ours, theirs in FALLBACKS.items():
+            variables.setdefault(ours, variables[theirs])
+        return variables
+
+    # -- start and end ----------------------------------------------------------------------------
+
+    def get_default_screen(self) -> Screen[Any]:
+        return AgentsScreen(self)
+
+    def on_mount(self) -> None:
+        self._watch_terminal()
+        self.call_after_refresh(self._own, self._start)
+
+    async def _start(self) -> None:
+        """After the first frame: the cards, then everything that is slow to import."""
+        await self._load()
+        gc.enable()
+        gc.freeze()
+        try:
+            await self.services.warm()
+            self._secrets = await self.services.open_secrets()
+            self._look_at_secrets()
+            await self.services.start_background()
+        except ServiceError as error:
+            self.tell_error(error)
+        self.set_interval(POLL, self._poll, name="elsewhere")
+
+    async def _load(self) -> None:
+        try:
+            await self.live.load()
+            self.live.failure = ""
+        except ServiceError as error:
+            self.live.failure = f"{error.message}. {error.advice}"
+        self._show(Changes(everything=True, status=True, sync=True))
+
+    def _look_at_secrets(self) -> None:
+        if self._secrets is not None:
+            self.live.secret_label, self.live.secret_locked = self._secrets.label, self._secrets.locked
+            self.live.mark_status()
+
+    async def on_unmount(self) -> None:
+        self.live.close()
+        if self._stop_watching is not None:
+            self._stop_watching()
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _watch_terminal(self) -> None:
+        """SIGHUP, SIGTERM and a vanished terminal end the console cleanly, and surely."""
+        if self.is_headless or os.name == "nt":
+            return
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGHUP, signal.SIGTERM):
+            loop.add_signal_handler(number, self._lost, 128 + number)
+        self._stop_watching = watch_hangup(sys.__stdin__.fileno(), self._hung_up) if sys.__stdin__ else None
+
+    def _hung_up(self) -> None:
+        end_without_fail()
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop_of_app())
+
+    def _loop_of_app(self) -> asyncio.AbstractEventLoop:
+        assert self._loop is not None
+        return self._loop
+
+    async def _end(self) -> None:
+        self._lost(HANGUP_CODE)
+
+    def _lost(self, code: int) -> None:
+        end_without_fail(code=code)
+        self.exit(return_code=code)
+
+    # -- live -------------------------------------------------------------------------------------
+
+    def _wake(self) -> None:
+        """Something is dirty: flush soon, once, whatever else gets dirty until then."""
+        if not self._flush_timer and self.is_running:
+            self._flush_timer = True
+            self.set_timer(self._flush_every, self._flush_live, name="flush")
+
+    def _flush_live(self) -> None:
+        self._flush_timer = False
+        if self._flushing is not None and not self._flushing.done():
+            self._wake()
+            return
+        self._flushing = self._own(self._flush_now)
+
+    async def _flush_now(self) -> None:
+        try:
+            changes = await self.live.flush()
+        except ServiceError as error:
+            self.live.failure = f"{error.message}. {error.advice}"
+            changes = Changes(everything=True)
+        if changes:
+            self._show(changes)
+
+    def _show(self, changes: Changes) -> None:
+        for screen in reversed(self.screen_stack):
+            if isinstance(screen, Frame):
+                screen.show(changes)
+                return
+
+    def _poll(self) -> None:
+        async def look() -> None:
+            if await self.services.agents.changed_elsewhere():
+                self.live.mark_all()
+
+        self._own(look)
+
+    def _own(self, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
+        """Run it as a task that ends with the app and whose failure is not lost."""
+
+        async def run() -> None:
+            try:
+                await work()
+            except ServiceError as error:
+                self.tell_error(error)
+            except Exception as error:
+                self._handle_exception(error)
+
+        task = asyncio.get_running_loop().create_task(run())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    # -- what screens ask for (screens.frame.Console) ---------------------------------------------
+
+    def perform(self, work: Callable[[], Awaitable[object]], *, group: str = "work") -> None:
+        async def guarded() -> None:
+            try:
+                await work()
+            except Exception as error:
+                self.tell_error(error)
+
+        self.run_worker(guarded(), group=group, exit_on_error=False)
+
+    def tell(self, message: str, advice: str = "", *, failed: bool = False) -> None:
+        text = f"{message}\n{advice}" if advice else message
+        self.notify(text, severity="error" if failed else "information", markup=False, timeout=8 if failed else 4)
+
+    def tell_error(self, error: BaseException) -> None:
+        """Say what went wrong and what to do; what nobody expected goes to a redacted report as well."""
+        if not isinstance(error, ServiceError):
+            from app.crash import report_crash
+
+            error = report_crash(error)
+        self.tell(error.message, error.advice, failed=True)
+        if isinstance(error, VaultLocked):
+            self._look_at_secrets()
+
+    def copy(self, text: str, what: str) -> None:
+        self.copied = text
+        self.copy_to_clipboard(text)
+        self.tell(f"Copied {what}", "not in your clipboard? ctrl+y shows it, to select by hand")
+
+    def after_unlock(self, then: Callable[[], None]) -> None:
+        if self.live.secret_locked:
+            self._ask_passphrase(then)
+        else:
+            then()
+
+    def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
+        """No worker fails in silence, whoever started it."""
+        if event.state is WorkerState.ERROR and event.worker.error is not None:
+            self.tell_error(event.worker.error)
+
+    # -- actions ----------------------------------------------------------------------------------
+
+    def is_available(self, method: str) -> bool:
+        match method:
+            case "unlock":
+                return self.live.secret_locked
+            case "show_text":
+                return bool(self.copied)
+            case "switch_theme":
+                return self.theme != PLAIN
+            case "quit":
+                return True
+        return True
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        return self.is_available(action)
+
+    def _go(self, place: str) -> None:
+        top = self.screen_stack[-1]
+        if isinstance(top, Frame) and top.place == place:
+            return
+        if place == AGENTS:
+            while len(self.screen_stack) > 1:
+                self.pop_screen()
+            return
+        screen: Frame
+        if place == COMPANIES:
+            from screens.companies import CompaniesScreen
+
+            screen = CompaniesScreen(self)
+        else:
+            from screens.activity import ActivityScreen
+
+            screen = ActivityScreen(self)
+        if len(self.screen_stack) > 1:
+            self.switch_screen(screen)
+        else:
+            self.push_screen(screen)
+
+    def action_go_agents(self) -> None:
+        self._go(AGENTS)
+
+    def action_go_companies(self) -> None:
+        self._go(COMPANIES)
+
+    def action_go_activity(self) -> None:
+        self._go(ACTIVITY)
+
+    def action_go_to(self) -> None:
+        from textual.command import CommandPalette
+
+        if not CommandPalette.is_open(self):
+            self.push_screen(CommandPalette(placeholder="Go to, or do…"))
+
+    def action_help(self) -> None:  # type: ignore[override]
+        from screens.help import HelpScreen
+
+        frame = self.screen
+        if isinstance(frame, Frame):
+            self.push_screen(HelpScreen(frame))
+
+    def action_switch_theme(self) -> None:
+        self.theme = LIGHT if self.current_theme.dark else DARK
+
+    def action_show_text(self) -> None:
+        from screens.dialogs import TextDialog
+
+        self.push_screen(TextDialog("Copied text", self.copied))
+
+    def action_unlock(self) -> None:
+        self._ask_passphrase(lambda: None)
+
+    def _ask_passphrase(self, then: Callable[[], None]) -> None:
+        from screens.dialogs import UnlockDialog
+
+        def unlocked(done: bool | None) -> None:
+            self._look_at_secrets()
+            if done:
+                then()
+
+        if self._secrets is not None:
+            self.push_screen(UnlockDialog(self._secrets), unlocked)
+
+    # -- failing ----------------------------------------------------------------------------------
+
+    def _fatal_error(self) -> None:
+        """Textual's own would print a traceback with local variables, keys among them."""
+        from app.crash import report_crash
+
+        error = self._exception
+        if self.failure is None and error is not None:
+            self.failure = error if isinstance(error, ServiceError) else report_crash(error)
+        self._close_messages_no_wait()
+
+
+def services_theme(services: Services) -> str:
+    """The theme of this environment (`TEXTUAL_THEME` is honoured as everywhere), else of the settings."""
+    return os.environ.get("TEXTUAL_THEME") or services.settings.theme
+
+
+def run_console(open_services: Callable[[], Services]) -> int:
+    """Open the console and stay in it; returns the exit code. The caller has checked for a terminal."""
+    gc.disable()
+    services = open_services()
+    app = Callboard(services, driver_class=steady_driver())
+
+    async def live() -> None:
+        try:
+            await app.run_async(mouse=services.settings.mouse)
+        finally:
+            await services.aclose()
+
+    asyncio.run(live())
+    if app.failure is not None:
+        print(f"error: {app.failure.message}\n  try: {app.failure.advice}", file=sys.stderr)
+        return 1
+    return app.return_code or 0

@@ -1,0 +1,140 @@
+"""The terminal before and around the console: what must be set before Textual is imported, and losing the link.
+
+Imports nothing but the standard library: the command line uses it before it knows whether there is a console.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+from collections.abc import Callable, MutableMapping
+from typing import Any, TextIO
+
+SSH_FPS = 15
+"""Frames a second over SSH: a slow link shows a fast producer late instead of dropping frames."""
+GRACE = 5.0
+"""Seconds a console without a terminal may take to end before it is ended."""
+HANGUP_CODE = 129
+"""The exit code after a lost terminal: 128 + SIGHUP, as shells count."""
+
+
+def over_ssh(environ: MutableMapping[str, str]) -> bool:
+    return bool(environ.get("SSH_CONNECTION") or environ.get("SSH_TTY"))
+
+
+def prepare_environment(environ: MutableMapping[str, str], fps: int | None = None) -> None:
+    """Set what Textual reads once, when it is imported. Must run before `textual` is."""
+    if fps is not None:
+        environ["TEXTUAL_FPS"] = str(fps)
+    elif over_ssh(environ):
+        environ.setdefault("TEXTUAL_FPS", str(SSH_FPS))
+    # Whole-line scrolling everywhere; pixel-exact mouse reports only cost bytes here.
+    environ.setdefault("TEXTUAL_SMOOTH_SCROLL", "0")
+    if environ.get("TERM") == "dumb":
+        environ.setdefault("NO_COLOR", "1")
+
+
+def flush_interval(environ: MutableMapping[str, str]) -> float:
+    """Seconds between repaints of live data."""
+    return 0.1 if over_ssh(environ) else 0.05
+
+
+def terminal_problem(stdin: TextIO | None, stdout: TextIO | None) -> str | None:
+    """Why the console cannot open here, in one sentence, or None when it can."""
+    for stream, name in ((stdin, "standard input"), (stdout, "standard output")):
+        try:
+            usable = stream is not None and stream.isatty()
+        except ValueError:  # closed
+            usable = False
+        if not usable:
+            return f"The console needs a terminal, and {name} is not one"
+    return None
+
+
+def watch_hangup(fileno: int, lost: Callable[[], None]) -> Callable[[], None]:
+    """Call `lost` (from a thread) when the terminal goes away; returns how to stop watching.
+
+    A terminal whose other side is gone reads as an endless end of file: without this, a console that a
+    supervisor shields from SIGHUP would spin for ever. Waiting costs nothing: only the hang-up is polled for.
+    """
+    wake_read, wake_write = os.pipe()
+
+    def watch() -> None:
+        poll = select.poll()
+        poll.register(fileno, 0)
+        poll.register(wake_read, select.POLLIN)
+        try:
+            while True:
+                for ready, event in poll.poll():
+                    if ready == wake_read:
+                        return
+                    if event & (select.POLLHUP | select.POLLERR | select.POLLNVAL):
+                        lost()
+                        return
+        finally:
+            os.close(wake_read)
+
+    threading.Thread(target=watch, name="terminal-watch", daemon=True).start()
+    stopped = False
+
+    def stop() -> None:
+        nonlocal stopped
+        if not stopped:
+            stopped = True
+            try:
+                os.write(wake_write, b"x")
+            except OSError:
+                pass
+            os.close(wake_write)
+
+    return stop
+
+
+def end_without_fail(seconds: float = GRACE, code: int = HANGUP_CODE) -> None:
+    """End the process in so many seconds, however stuck it is by then."""
+    timer = threading.Timer(seconds, os._exit, (code,))
+    timer.daemon = True
+    timer.start()
+
+
+class SteadyFile:
+    """The terminal to write to, which may vanish: writes to a dead one are dropped instead of raised.
+
+    Textual writes from a thread; were it to die of an error, the queue before it would fill and block the loop.
+    """
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def write(self, text: str) -> int:
+        try:
+            return int(self._file.write(text))
+        except (OSError, ValueError):
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._file.flush()
+        except (OSError, ValueError):
+            return
+
+    def fileno(self) -> int:
+        return int(self._file.fileno())
+
+    def isatty(self) -> bool:
+        return True
+
+
+def steady_driver() -> Any:
+    """Textual's driver for this system, made to survive a vanished terminal; None where there is nothing to change."""
+    if os.name == "nt":
+        return None
+    from textual.drivers.linux_driver import LinuxDriver
+
+    class SteadyDriver(LinuxDriver):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            self._file = SteadyFile(self._file)  # type: ignore[assignment]  # the part of a file Textual uses
+
+    return SteadyDriver

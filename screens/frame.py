@@ -1,0 +1,118 @@
+"""The frame every screen has: one line on top, the work, one line of keys; and how an action reaches its method."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Protocol, cast
+
+from textual.app import ComposeResult
+from textual.screen import Screen
+from textual.widget import Widget
+
+from screens.actions import ACTIONS, EVERYWHERE, Action, actions_of, by_method
+from screens.glyphs import Glyphs
+from screens.live import Changes, Live
+from screens.ports import Services
+from screens.widgets.bars import Hints, KeyLine, TopBar
+
+
+class Console(Protocol):
+    """What the app does for screens. Screens never import `app`."""
+
+    services: Services
+    live: Live
+    glyphs: Glyphs
+
+    def perform(self, work: Callable[[], Awaitable[object]], *, group: str = "work") -> None:
+        """Run it in the background; whatever it raises is told to the operator."""
+
+    def tell(self, message: str, advice: str = "", *, failed: bool = False) -> None: ...
+    def tell_error(self, error: BaseException) -> None: ...
+    def copy(self, text: str, what: str) -> None: ...
+    def after_unlock(self, then: Callable[[], None]) -> None:
+        """Go on at once, or once the operator has opened a locked secret store."""
+
+    def is_available(self, method: str) -> bool: ...
+
+
+class Frame(Screen[None]):
+    """A screen of the console. Subclasses name their `place`, yield their work and answer `is_available`."""
+
+    place = EVERYWHERE
+    AUTO_FOCUS = ""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self.console_app = console
+        self.services = console.services
+        self.live = console.live
+        self.glyphs = console.glyphs
+        self.zone = console.services.settings.timezone
+        self.top = TopBar(self.live, self.place, self.zone, self.glyphs)
+        self.keys = KeyLine(self.hints)
+
+    def compose(self) -> ComposeResult:
+        yield self.top
+        yield from self.work()
+        yield self.keys
+
+    def work(self) -> Iterable[Widget]:
+        """What stands between the first and the last line."""
+        raise NotImplementedError
+
+    # -- live -------------------------------------------------------------------------------------
+
+    def show(self, changes: Changes) -> None:
+        """Something changed while this screen is the active one, or since it last was."""
+        self.redraw_bars()
+
+    def redraw_bars(self) -> None:
+        self.top.redraw()
+        self.keys.redraw()
+
+    # -- actions ----------------------------------------------------------------------------------
+
+    def is_available(self, method: str) -> bool:
+        """Whether an action of this screen makes sense now."""
+        return True
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        known = by_method(self.place, action)
+        return self.is_available(action) if known is not None and known.place == self.place else True
+
+    def valid_actions(self) -> list[tuple[Action, Any]]:
+        """Every action that can be done now with the object whose method does it; this screen's own first."""
+        own = [(action, self) for action in actions_of(self.place) if self.is_available(action.id)]
+        everywhere = [
+            (action, self.app) for action in actions_of(EVERYWHERE) if self.console_app.is_available(action.id)
+        ]
+        return [*own, *everywhere]
+
+    def hints(self) -> Hints:
+        """The key line: valid actions by weight, the help last."""
+        if not self.is_attached:
+            return []
+        weighed = sorted(
+            ((action, owner) for action, owner in self.valid_actions() if action.weight > 1),
+            key=lambda each: each[0].weight,
+        )
+        hints = [(action.shown_keys[0], action.label, action.id) for action, _ in weighed]
+        return [*hints, ("?", "keys", "help")]
+
+
+def console_of(widget: Widget) -> Console:
+    """The app behind a widget, as screens know it."""
+    return cast(Console, widget.app)
+
+
+def run_valid(screen: Frame, action: Action) -> None:
+    """Do an action as if its key had been pressed."""
+    for valid, owner in screen.valid_actions():
+        if valid is action:
+            result = getattr(owner, f"action_{action.id}")()
+            if result is not None:
+                console_of(screen).perform(lambda: cast(Awaitable[object], result), group="palette")
+            return
+
+
+__all__ = ["ACTIONS", "Console", "Frame", "console_of", "run_valid"]

@@ -1,0 +1,155 @@
+"""The live state behind the screens: the board, the running sync, what the status line says.
+
+Events only mark something dirty; `flush`, called by one timer, re-reads what is dirty and says what changed.
+No widget in here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from screens.board import Board
+from screens.ports import Services
+from services.agents.progress import LiveSync
+from services.events import (
+    AgentReading,
+    AgentsChanged,
+    AgentSettled,
+    CompaniesChanged,
+    Event,
+    ScheduleChanged,
+    SyncFinished,
+    SyncPlanned,
+    SyncStarted,
+)
+from services.model import RunStatus, SyncReport
+
+MANY = 200
+"""From this many changed agents on, reading the whole mirror once is cheaper than one read each."""
+_NETWORK = {"transient", "timeout"}
+
+
+@dataclass(slots=True)
+class Changes:
+    """What a flush found. `everything` says that the shown cards or their order are others now."""
+
+    everything: bool = False
+    places: set[int] = field(default_factory=set)
+    grown: bool = False
+    sync: bool = False
+    companies: bool = False
+    status: bool = False
+    finished: bool = False
+
+    def __bool__(self) -> bool:
+        return any(
+            (self.everything, self.places, self.grown, self.sync, self.companies, self.status, self.finished)
+        )
+
+
+class Live:
+    """Holds what the screens show and keeps it true. `wake` is called when there is something to flush."""
+
+    def __init__(self, services: Services, wake: Callable[[], None]) -> None:
+        self.services = services
+        self.board = Board()
+        self.sync: LiveSync | None = None
+        self.failure = ""
+        """Why the mirror could not be read, or empty."""
+        self.offline = False
+        self.next_at: int | None = None
+        self.secret_label = ""
+        self.secret_locked = False
+        self.last_sync_at: int | None = None
+        self.has_connections = False
+        self._wake = wake
+        self._ids: set[int] = set()
+        self._changes = Changes()
+        self._all = False
+        self._unsubscribe = services.bus.subscribe(Event, self._listen)
+
+    def close(self) -> None:
+        self._unsubscribe()
+
+    @property
+    def syncing(self) -> bool:
+        return self.sync is not None and not self.sync.finished
+
+    @property
+    def resumable(self) -> str | None:
+        """The run that can be gone on with: the last one, if it was cancelled or interrupted."""
+        if self.sync is not None and self.sync.status in (RunStatus.CANCELLED, RunStatus.INTERRUPTED):
+            return self.sync.run_id
+        return None
+
+    def mark_all(self) -> None:
+        """Read the whole mirror again at the next flush."""
+        self._all = True
+        self._wake()
+
+    def mark_status(self) -> None:
+        self._changes.status = True
+        self._wake()
+
+    def _listen(self, event: Event) -> None:
+        match event:
+            case AgentsChanged(ids=ids):
+                self._ids.update(ids)
+                self._all = self._all or not ids
+            case SyncStarted() | SyncPlanned() | AgentReading() | AgentSettled():
+                self._changes.sync = True
+            case SyncFinished(report=report):
+                self._changes.sync = self._changes.finished = self._changes.status = True
+                self.offline = _looks_offline(report)
+            case CompaniesChanged():
+                self._changes.companies = self._all = True
+            case ScheduleChanged(next_at=next_at):
+                self.next_at = next_at
+                self._changes.status = True
+            case _:
+                return
+        self._wake()
+
+    async def flush(self) -> Changes:
+        """Re-read what is dirty. Raises what the reads raise."""
+        ids, whole, changes = self._ids, self._all, self._changes
+        self._ids, self._all, self._changes = set(), False, Changes()
+        if changes.sync:
+            self.sync = self.services.sync.active
+            changes.places.update(self.board.set_syncing(self.sync.reading if self.sync else ()))
+        if whole or len(ids) > MANY:
+            await self.load()
+            changes.everything = True
+        else:
+            await self._reread(ids, changes)
+        if changes.finished:
+            self.last_sync_at = await self.services.agents.last_sync_at()
+            if not changes.everything:
+                self.board.arrange()
+                changes.everything = True
+        return changes
+
+    async def load(self) -> None:
+        """Read the whole mirror."""
+        cards = await self.services.agents.cards()
+        self.has_connections = bool(cards) or await self.services.agents.connection_count() > 0
+        self.last_sync_at = await self.services.agents.last_sync_at()
+        self.board.load(cards)
+
+    async def _reread(self, ids: set[int], changes: Changes) -> None:
+        cards = await self.services.agents.cards_of(sorted(ids)) if ids else []
+        if len(cards) < len(ids):
+            self.mark_all()
+        count = len(self.board.shown)
+        for card in cards:
+            place = self.board.update(card)
+            if place is not None:
+                changes.places.add(place)
+        changes.grown = len(self.board.shown) != count
+
+
+def _looks_offline(report: SyncReport) -> bool:
+    """Nothing could be listed, and each time for a reason of the network."""
+    errors = [row.error for row in report.errors if row.error is not None]
+    return bool(errors) and not report.outcomes and all(error.category in _NETWORK for error in errors)

@@ -1,0 +1,74 @@
+"""Text from elsewhere, fitted into columns so that nothing can break the alignment of a screen."""
+
+from __future__ import annotations
+
+import re
+
+from rich.cells import cell_len, set_cell_size
+
+from services.text import clean_line
+
+# Joiners, skin tones, variation selectors, flags' letters and keycaps: sequences whose width no two terminals agree on.
+_JOINING = re.compile("[\u200c\u200d\u20e3\ufe00-\ufe0f\U0001f1e6-\U0001f1ff\U0001f3fb-\U0001f3ff\U000e0000-\U000e0fff]")
+# Spaces and hyphens end a word; a cut there reads better than one inside of it.
+_WORD_END = re.compile(r"[\s·,;:/\-]+(?=[^\s·,;:/\-]*$)")
+
+
+def display(text: str) -> str:
+    """One safe line: no controls, no bidirectional overrides, no sequence of doubtful width."""
+    if text.isascii() and text.isprintable() and "  " not in text:
+        return text.strip()
+    return clean_line(_JOINING.sub("", text))
+
+
+def cut(text: str, width: int, ellipsis: str = "…") -> str:
+    """The text in at most `width` columns; what had to go shows as an ellipsis, at a word's end if one is near."""
+    if width <= 0:
+        return ""
+    if len(text) <= width and text.isascii():
+        return text
+    if cell_len(text) <= width:
+        return text
+    room = width - cell_len(ellipsis)
+    if room <= 0:
+        return set_cell_size(ellipsis, width)
+    short = set_cell_size(text, room)
+    following = text[len(short.rstrip()) : len(short.rstrip()) + 1]
+    if following and not following.isspace():
+        end = _WORD_END.search(short)
+        if end is not None and end.start() >= len(short) * 0.55:
+            short = short[: end.start()]
+    return short.rstrip(" ·,;:") + ellipsis
+
+
+def fit(text: str, width: int, ellipsis: str = "…") -> str:
+    """`cut`, padded with blanks to exactly `width` columns."""
+    if width <= 0:
+        return ""
+    text = cut(text, width, ellipsis)
+    missing = width - (len(text) if text.isascii() else cell_len(text))
+    return text + " " * missing if missing > 0 else text
+
+
+def width_of(text: str) -> int:
+    """Columns the text takes."""
+    return len(text) if text.isascii() else cell_len(text)
+
+
+def wrap(text: str, width: int) -> list[str]:
+    """Break one line at blanks into lines of at most `width` columns; longer words are broken."""
+    from rich.cells import chop_cells
+
+    lines: list[str] = []
+    current = ""
+    for word in text.split():
+        for piece in chop_cells(word, max(1, width)) or [word]:
+            joined = f"{current} {piece}" if current else piece
+            if current and cell_len(joined) > width:
+                lines.append(current)
+                current = piece
+            else:
+                current = joined
+    if current:
+        lines.append(current)
+    return lines

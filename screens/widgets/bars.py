@@ -1,0 +1,216 @@
+"""The lines around the work: where am I and is it alive, how many of what, how far is the sync, which keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from rich.segment import Segment
+from rich.style import Style
+
+from screens.actions import ACTIVITY, AGENTS, COMPANIES
+from screens.glyphs import STATE_TONE, Glyphs, State, Tone
+from screens.live import Live
+from screens.textfit import cut, display, width_of
+from screens.when import clock_time
+from screens.widgets.line import Line, Piece
+from services.agents.progress import LiveSync
+from services.clock import Clock
+from services.model import AgentCard, RunStatus
+from services.text import age
+
+TABS = ((AGENTS, "1 Agents"), (COMPANIES, "2 Companies"), (ACTIVITY, "3 Activity"))
+
+
+class TopBar(Line):
+    """Name, tabs, and at the right: whose data, demo or offline, where keys are kept, when the next sync is."""
+
+    def __init__(self, live: Live, place: str, zone: str, glyphs: Glyphs) -> None:
+        super().__init__(id="top")
+        self._live, self._place, self._zone, self._glyphs = live, place, zone, glyphs
+
+    def pieces(self, width: int) -> tuple[Sequence[Piece], Sequence[Piece]]:
+        left: list[Piece] = [(" callboard ", "strong")]
+        for place, title in TABS:
+            left.append((f" {title} ", "tab" if place == self._place else Tone.MUTED))
+        room = width - sum(width_of(text) for text, _ in left) - 2
+        return left, self._facts(room)
+
+    def _facts(self, room: int) -> list[Piece]:
+        """As many facts as fit, the most important ones first to stay, in their fixed order."""
+        live = self._live
+        companies = live.board.companies
+        facts: list[tuple[int, Piece]] = []  # rank, piece
+        if live.services.demo is not None:
+            facts.append((0, (" DEMO ", "badge")))
+        if len(companies) == 1:
+            facts.append((4, (cut(display(next(iter(companies))), 24), Tone.PLAIN)))
+        elif companies:
+            facts.append((4, (f"{len(companies)} companies", Tone.PLAIN)))
+        if live.offline:
+            facts.append((1, (f"{self._glyphs.failed} offline", Tone.ACT)))
+        if live.secret_label:
+            short = live.secret_label.split(" (")[0]
+            if live.secret_locked:
+                facts.append((2, (f"{short}, locked", Tone.LOOK)))
+            else:
+                facts.append((3, (short, Tone.MUTED)))
+        if live.next_at is not None:
+            at = clock_time(live.next_at, live.services.clock.now(), self._zone)
+            facts.append((2, (f"next sync {at}", Tone.MUTED)))
+        kept: set[int] = set()
+        for number in sorted(range(len(facts)), key=lambda each: facts[each][0]):
+            needed = width_of(facts[number][1][0]) + 2
+            if needed <= room:
+                room -= needed
+                kept.add(number)
+        pieces: list[Piece] = []
+        for number, (_, piece) in enumerate(facts):
+            if number in kept:
+                pieces += [piece, ("  ", Tone.PLAIN)]
+        if pieces:
+            pieces[-1] = (" ", Tone.PLAIN)
+        return pieces
+
+    def segment(self, text: str, name: Tone | str) -> Segment:
+        for place, title in TABS:
+            if title in text:
+                return Segment(text, self.style_of(name) + Style.from_meta({"@click": f"app.go_{place}"}))
+        return super().segment(text, name)
+
+
+class CountsBar(Line):
+    """How many agents in which state; at the right the marks, the filter and the order."""
+
+    def __init__(self, live: Live, glyphs: Glyphs) -> None:
+        super().__init__(id="counts")
+        self._live, self._glyphs = live, glyphs
+        self.problem = ""
+        """What is wrong with the filter being typed."""
+
+    def pieces(self, width: int) -> tuple[Sequence[Piece], Sequence[Piece]]:
+        board = self._live.board
+        right: list[Piece] = []
+        if board.marks:
+            right.append((f"{self._glyphs.mark} {len(board.marks)} marked  ", Tone.ACCENT))
+        if self.problem:
+            right.append((f"{cut(self.problem, width // 2)}  ", Tone.LOOK))
+        elif board.filter:
+            right.append((f"/ {cut(display(board.filter.text), max(12, width // 3))}  ", Tone.ACCENT))
+        right.append((f"by {board.sort} ", Tone.MUTED))
+        if not board.loaded:
+            return [], right
+        total, shown = len(board.cards), len(board.shown)
+        count = f"{shown:,} of {total:,}" if board.filter else f"{total:,}"
+        left: list[Piece] = [(f" {count} agent{'' if total == 1 else 's'}  ", "strong")]
+        room = width - sum(width_of(text) for text, _ in (*left, *right)) - 1
+        states = [state for state in (State.IN_SYNC, *State) if board.counts[state]]
+        for state in dict.fromkeys(states):
+            glyph, number = self._glyphs.states[state], board.counts[state]
+            text = f" {glyph} {number:,} {state.value} "
+            if width_of(text) > room:
+                text = f" {glyph} {number:,} "
+            if width_of(text) > room:
+                break
+            room -= width_of(text)
+            left.append((text, STATE_TONE[state]))
+        return left, right
+
+
+class SyncBar(Line):
+    """The running sync with its progress; after it what came out; between syncs how old the mirror is."""
+
+    def __init__(self, live: Live, glyphs: Glyphs, clock: Clock, current: Callable[[], AgentCard | None]) -> None:
+        super().__init__(id="sync")
+        self._live, self._glyphs, self._clock, self._current = live, glyphs, clock, current
+        self.dismissed = ""
+        """The run whose result has been read; from then on the line is about the card under the cursor."""
+
+    def pieces(self, width: int) -> tuple[Sequence[Piece], Sequence[Piece]]:
+        sync = self._live.sync
+        if sync is None or self.dismissed == sync.run_id:
+            card = self._current()
+            if card is not None and card.error is not None and self._live.board.state(card) is State.ERROR:
+                return self._why(card)
+            return self._idle()
+        return self._progress(sync, width) if not sync.finished else self._result(sync)
+
+    def _why(self, card: AgentCard) -> tuple[Sequence[Piece], Sequence[Piece]]:
+        """The whole cause and advice of the card under the cursor: a card has little room for them."""
+        assert card.error is not None
+        cause = (f" {self._glyphs.failed} {display(card.error.message)}", Tone.ACT)
+        return [cause, (f"  {self._glyphs.arrow} {display(card.error.advice)}", Tone.PLAIN)], []
+
+    def _idle(self) -> tuple[Sequence[Piece], Sequence[Piece]]:
+        at = self._live.last_sync_at
+        if at is None or not self._live.board.cards:
+            return [], []
+        old = age(at, self._clock.now())
+        return [(" last sync ", Tone.MUTED), ("just now" if old == "now" else f"{old} ago", Tone.MUTED)], []
+
+    def _progress(self, sync: LiveSync, width: int) -> tuple[Sequence[Piece], Sequence[Piece]]:
+        glyph = self._glyphs.states[State.SYNCING]
+        verb = "reading all of" if sync.forced else "syncing"
+        head = f" {glyph} {verb} {sync.settled:,}/{sync.total:,}  " if sync.total else f" {glyph} listing {display(sync.scope)}  "
+        counts = self._counts(sync)
+        right: list[Piece] = [*counts, ("esc cancels ", Tone.MUTED)]
+        room = width - width_of(head) - sum(width_of(text) for text, _ in right) - 1
+        bar = self._bar(sync.settled / sync.total if sync.total else 0.0, min(40, room)) if room >= 6 else ""
+        return [(head, Tone.MOVING), (bar, Tone.MOVING)], right
+
+    def _result(self, sync: LiveSync) -> tuple[Sequence[Piece], Sequence[Piece]]:
+        glyphs = self._glyphs
+        counts = self._counts(sync)
+        match sync.status:
+            case RunStatus.CANCELLED | RunStatus.INTERRUPTED:
+                head: Piece = (f" {glyphs.states[State.PENDING]} {sync.status.value} at {sync.settled:,}/{sync.total:,}  ", Tone.LOOK)
+                return [head, *counts], [("r resumes ", Tone.ACCENT)]
+            case RunStatus.FAILED:
+                why = display(sync.message) or "no agent could be synced"
+                return [(f" {glyphs.failed} sync failed: ", Tone.ACT), (why, Tone.PLAIN)], []
+            case RunStatus.PARTIAL:
+                why = f"{display(sync.message)}  " if sync.message else ""
+                return [(f" {glyphs.failed} partly synced  ", Tone.LOOK), *counts, (why, Tone.PLAIN)], []
+        return [(f" {glyphs.ok} synced {display(sync.scope)}  ", Tone.OK), *counts], []
+
+    def _counts(self, sync: LiveSync) -> list[Piece]:
+        tones = {"failed": Tone.ACT, "created": Tone.OK, "updated": Tone.OK}
+        order = ("unchanged", "updated", "created", "gone", "cancelled", "failed")
+        return [
+            (f"{sync.counts[name]:,} {name}  ", tones.get(name, Tone.PLAIN))
+            for name in order
+            if sync.counts.get(name)
+        ]
+
+    def _bar(self, share: float, width: int) -> str:
+        glyphs = self._glyphs
+        eighths = round(min(1.0, share) * width * 8)
+        full, rest = divmod(eighths, 8)
+        part = glyphs.bar_parts[rest] if glyphs.bar_parts and full < width and rest else ""
+        return (glyphs.bar_full * full + part).ljust(width, glyphs.bar_rest) + "  "
+
+
+Hints = list[tuple[str, str, str]]
+"""Key, label and the action to run when it is clicked (empty for none)."""
+
+
+class KeyLine(Line):
+    """The keys that are valid now, the more important ones first, as many as fit; `? keys` always."""
+
+    def __init__(self, hints: Callable[[], Hints]) -> None:
+        super().__init__(id="keys")
+        self._hints = hints
+
+    def pieces(self, width: int) -> tuple[Sequence[Piece], Sequence[Piece]]:
+        hints = self._hints()
+        last = hints[-1:] if hints and hints[-1][0] == "?" else []
+        room = width - 1 - sum(len(key) + len(label) + 3 for key, label, _ in last)
+        pieces: list[Piece] = [(" ", Tone.MUTED)]
+        for key, label, _ in hints[: len(hints) - len(last)]:
+            needed = width_of(key) + width_of(label) + 3
+            if needed > room:
+                continue
+            room -= needed
+            pieces += [(key, "key"), (f" {label}  ", Tone.MUTED)]
+        for key, label, _ in last:
+            pieces += [(key, "key"), (f" {label}", Tone.MUTED)]
+        return pieces, []

@@ -1,0 +1,62 @@
+"""One line of text drawn straight into strips: the bars around the work. Much cheaper than a container of labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.segment import Segment
+from rich.style import Style
+from textual.strip import Strip
+from textual.widget import Widget
+
+from screens.glyphs import Tone
+from screens.textfit import cut, width_of
+
+Piece = tuple[str, Tone | str]
+"""A text and the tone it is drawn in; a `str` other than a tone is the name of a component class."""
+
+
+class Line(Widget, can_focus=False):
+    """A widget one line high: pieces from the left, pieces from the right, blanks in between."""
+
+    ALLOW_SELECT = False
+    DEFAULT_CSS = "Line { height: 1; width: 1fr; }"
+    COMPONENT_CLASSES = {f"line--{tone.value}" for tone in Tone} | {"line--strong", "line--key", "line--badge", "line--tab"}
+
+    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
+        super().__init__(id=id, classes=classes)
+        self._drawn: object = None
+
+    def pieces(self, width: int) -> tuple[Sequence[Piece], Sequence[Piece]]:
+        """What stands left and what stands right, in `width` columns."""
+        raise NotImplementedError
+
+    def redraw(self) -> None:
+        """Repaint if, and only if, what would be drawn differs from what is drawn."""
+        if self.is_attached and self.pieces(self.size.width) != self._drawn:
+            self.refresh()
+
+    def style_of(self, name: Tone | str) -> Style:
+        return self.get_component_rich_style(f"line--{name}")
+
+    def segment(self, text: str, name: Tone | str) -> Segment:
+        """Draw one piece; bars with clickable pieces add to it."""
+        return Segment(text, self.style_of(name))
+
+    def render_line(self, y: int) -> Strip:
+        width = self.size.width
+        if y > 0:
+            return Strip.blank(width, self.rich_style)
+        drawn = self._drawn = self.pieces(width)
+        left, right = drawn
+        room = width - sum(width_of(text) for text, _ in right)
+        segments: list[Segment] = []
+        for text, name in left:
+            text = cut(text, room)
+            if not text:
+                break
+            segments.append(self.segment(text, name))
+            room -= width_of(text)
+        segments.append(Segment(" " * max(0, room), self.rich_style))
+        segments.extend(self.segment(text, name) for text, name in right)
+        return Strip(segments).adjust_cell_length(width, self.rich_style)
