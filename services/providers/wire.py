@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn, TypeVar
@@ -22,6 +23,9 @@ MAX_DEPTH: Final = 200
 _INT_DIGITS: Final = 4000
 # Python refuses to convert longer ones (sys.int_info), and the work grows with the square.
 _SPACE: Final = " \t\n\r"
+_LONGEST_ESCAPE: Final = len("\\ud800\\udc00")
+# What may be left where a text was cut: white space, the start of a word, the start of a number.
+_HALF_TOKEN: Final = re.compile(r"\s*|t(ru?)?|f(a(ls?)?)?|n(ul?)?|-|\.|(\.\d+)?[eE][+-]?")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -191,13 +195,13 @@ def _guarded(text: str, read: Callable[[], T]) -> T:
     raise failure
 
 
-def _not_json(text: str, exc: json.JSONDecodeError) -> ServiceError:
-    rest = text[exc.pos :].strip(_SPACE)
-    # A cut-off string is reported at its opening quote, everything else where the text ends.
-    cut = not rest or exc.msg.startswith("Unterminated string") or (exc.pos >= len(text) - 8 and bool(text))
+def _not_json(text: str, exc: json.JSONDecodeError) -> NotJson:
     if not text.strip(_SPACE):
-        return NotJson("The answer is empty where JSON was expected", truncated=False)
-    if cut:
+        return NotJson("The answer is empty where JSON was expected")
+    rest = text[exc.pos :]
+    half_escape = "escape" in exc.msg and len(rest) < _LONGEST_ESCAPE
+    # A cut-off string is reported where it begins, everything else where the text ends.
+    if exc.msg.startswith("Unterminated string") or half_escape or _HALF_TOKEN.fullmatch(rest):
         return NotJson("The JSON breaks off in the middle", truncated=True)
     return NotJson(f"It is not JSON (line {exc.lineno}, column {exc.colno})")
 
