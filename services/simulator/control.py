@@ -2,7 +2,7 @@
 
     GET    /__stats                  counts of requests: in all, by vendor, kind, route and status
     POST   /__stats/reset
-    GET    /__faults                 POST {"fault": SPEC} or the bare SPEC    DELETE = switch all off
+    GET    /__faults                 POST {"fault": SPEC} or the bare SPEC    DELETE [?agent=ID] = switch off
     GET    /__agents                 id, name and vendor of every agent
     POST   /__agents/{id}/edit       {"part": "engine"|"agent"|"tool", "set": {…}}, both optional
     DELETE /__agents/{id}
@@ -61,7 +61,7 @@ class Control:
             case ("POST", "__faults"):
                 return self._add_fault(request)
             case ("DELETE", "__faults"):
-                return answer({"cleared": self._faults.clear()})
+                return answer({"cleared": self._faults.clear(request.query.get("agent", ""))})
             case ("GET", "__agents"):
                 return answer({"agents": self._agents()})
             case ("POST", "__agents", target, "edit"):

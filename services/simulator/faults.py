@@ -176,10 +176,12 @@ class FaultBoard:
         self._active.append(ActiveFault(fault, ids, fault.count))
         return fault
 
-    def clear(self) -> int:
-        """Switch every fault off; returns how many there were."""
-        count = len(self._active)
-        self._active.clear()
+    def clear(self, target: str = "") -> int:
+        """Switch every fault off, or those of one object (id or name); returns how many there were."""
+        ids = frozenset(self._resolve(target)) if target else frozenset()
+        kept = [active for active in self._active if target and active.ids.isdisjoint(ids)]
+        count = len(self._active) - len(kept)
+        self._active = kept
         return count
 
     def as_list(self) -> list[dict[str, object]]:
