@@ -126,7 +126,7 @@ def _refused(peer: Peer, status: int, because: str) -> ServiceError:
     if status in (404, 410):
         return ServiceError(
             f"{peer} does not know what was asked for{because}",
-            advice=f"It was deleted at {peer.vendor}, or the key belongs to another account",
+            advice=f"It was deleted at {peer.vendor}, or the base URL or the key belongs elsewhere",
             code="not_found",
         )
     if status in (400, 422):

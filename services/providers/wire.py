@@ -85,7 +85,7 @@ def digest(text: str, ignore: Collection[tuple[str, ...]] = ()) -> str:
     precision are compared exactly. Of a repeated key the last counts. Members under an `ignore` path
     are left out; `*` in a path stands for any key or index.
 
-    Takes about a second per 20 MB of small members, so large texts belong in a thread. Raises
+    Takes up to 0.1 s per MB of small members, so large texts belong in a thread. Raises
     `ServiceError` as `parse`.
     """
     data = _parsed(text, _EXACT)
