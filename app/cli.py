@@ -14,7 +14,6 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Sequence
     from types import ModuleType
 
@@ -79,7 +78,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if sys.stdout is not None:
             sys.stdout.flush()
     except BrokenPipeError:
-        return _reader_gone()
+        _give_up_output()
+        return READER_GONE
+    except OSError as error:
+        _give_up_output()
+        print(f"error: The output could not be written: {error.strerror or error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)
         return INTERRUPTED
@@ -168,7 +172,7 @@ def _report(error: ServiceError, words: list[str]) -> int:
 
 def _run_command(name: str, words: list[str], demo: bool) -> int:
     """Import the command's module, let it read its words and run it."""
-    from app.parsing import CommandParser, unknown_command
+    from app.parsing import CommandParser, unknown_command, unknown_words
 
     found = [module for known, module, _ in COMMANDS if known == name]
     if not found:
@@ -179,9 +183,11 @@ def _run_command(name: str, words: list[str], demo: bool) -> int:
     parser = CommandParser(prog="callboard", add_help=False)
     module.add_parser(parser.add_subparsers(dest="command", metavar="COMMAND"))
     try:
-        args: argparse.Namespace = parser.parse_args(words)
+        args, extra = parser.parse_known_args(words)
     except SystemExit as stop:  # argparse ends so after --help
         return stop.code if isinstance(stop.code, int) else 0
+    if extra:
+        raise unknown_words(name, extra)
     args.demo = demo or bool(getattr(args, "demo", False))
     return int(module.run(args))
 
@@ -206,13 +212,12 @@ def _open_console(demo: bool) -> int:
     return run_console(lambda: open_services(demo=demo))
 
 
-def _reader_gone() -> int:
-    """Nobody reads standard output any more: end quietly, and keep the interpreter from flushing it."""
+def _give_up_output() -> None:
+    """Standard output takes no more: keep the interpreter from trying again at its end."""
     import contextlib
 
     with open(os.devnull, "w") as nowhere, contextlib.suppress(OSError, ValueError):
         os.dup2(nowhere.fileno(), sys.stdout.fileno())
-    return READER_GONE
 
 
 if __name__ == "__main__":

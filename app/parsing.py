@@ -55,6 +55,15 @@ def unknown_command(name: str, known: Sequence[str]) -> UsageError:
     return UsageError(f"There is no {what} `{name}`", advice=advice, code="usage")
 
 
+def unknown_words(command: str, words: Sequence[str]) -> UsageError:
+    """The command was found, and these words mean nothing to it."""
+    return UsageError(
+        f"callboard {command} does not know {' '.join(words)}",
+        advice=f"`callboard {command} --help` lists what it knows",
+        code="usage",
+    )
+
+
 def _columns() -> int:
     try:
         return int(os.environ.get("COLUMNS", "")) or 80
