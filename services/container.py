@@ -34,8 +34,8 @@ class ServiceOptions:
 
     database: DatabaseLocation
     secrets_file: Path
-    secret_store: str = "auto"
-    secret_service: str = "callboard"
+    secret_store: str = "auto"  # noqa: S105  # a choice, not a secret
+    secret_service: str = "callboard"  # noqa: S105  # a name, not a secret
     """The name under which a keyring files our entries; differs per data folder."""
     passphrase: str | None = field(default=None, repr=False)
     timezone: str = "UTC"
@@ -58,8 +58,9 @@ class Services:
         demo: Demo | None = None,
         clock: Clock | None = None,
         on_first_use: Callable[[], None] | None = None,
+        secrets: SecretStore | None = None,
     ) -> None:
-        """`on_first_use` runs once, in a thread, before the database is opened: log files are set up there."""
+        """`on_first_use` runs once, in a thread, before the database is opened: it sets up the log files."""
         self.options = options
         self.demo = demo
         self.clock: Clock = clock or SystemClock()
@@ -68,7 +69,7 @@ class Services:
         self.agents = AgentService(self.reader)
         self._on_first_use = on_first_use
         self._database: Database | None = None
-        self._secrets: SecretStore | None = None
+        self._secrets = secrets
         self._opening = asyncio.Lock()
         self._opening_secrets = asyncio.Lock()
 

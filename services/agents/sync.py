@@ -12,7 +12,6 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 from sqlmodel import Session
 
@@ -50,7 +49,6 @@ from services.providers import ElevenLabsClient
 from services.storage import Database
 
 log = logging.getLogger("callboard.sync")
-T = TypeVar("T")
 
 HEARTBEAT = 5.0
 """Seconds between two signs of life of a run."""
@@ -345,8 +343,7 @@ class SyncService:
             self._settle(run, row, key=(connection.id, step.remote_id))
         for step in steps:
             if step.action is Action.GONE:
-                row = await database.write(lambda session, step=step: store_gone(session, writer, step))  # type: ignore[misc]
-                self._settle(run, row, key=(connection.id, step.remote_id))
+                await self._gone(run, database, writer, step)
         if verified or failed_before:
             self._bus.publish(AgentsChanged(tuple(ids + failed_before)))
 
@@ -360,7 +357,7 @@ class SyncService:
             reading = await source.read(step.remote_id)
             prepared = await asyncio.to_thread(prepare, connection.provider, reading)
         except ServiceError as error:
-            row = await self._agent_failed(run, database, connection, step, error)
+            await self._agent_failed(run, database, connection, step, error)
         except Exception:
             log.exception("%s, %s: reading agent %s", connection.company, connection.provider, step.remote_id)
             unexpected = ServiceError(
@@ -368,21 +365,48 @@ class SyncService:
                 advice="see the sync log for the details, and report them",
                 code="unexpected",
             )
-            row = await self._agent_failed(run, database, connection, step, unexpected)
+            await self._agent_failed(run, database, connection, step, unexpected)
         else:
             writer = self._writer(run, connection)
-            row = await _whole(database.write(lambda session: store_reading(session, writer, step, prepared)))
-        self._settle(run, row, key=(connection.id, step.remote_id))
+            await self._store(
+                run, database, lambda session: [store_reading(session, writer, step, prepared)], connection.id
+            )
 
     async def _agent_failed(
         self, run: _Run, database: Database, connection: ConnectionInfo, step: Step, error: ServiceError
-    ) -> OutcomeRow:
+    ) -> None:
         writer = self._writer(run, connection)
         if error.code == "not_found" and step.mirrored is not None:
-            return await _whole(database.write(lambda session: store_gone(session, writer, step)))
+            await self._gone(run, database, writer, step)
+            return
         _log_failure(run, connection, step.remote_id, error)
         info = ErrorInfo(error.category.value, error.message, error.advice)
-        return await _whole(database.write(lambda session: store_failure(session, writer, step, info)))
+        await self._store(
+            run, database, lambda session: [store_failure(session, writer, step, info)], connection.id
+        )
+
+    async def _gone(self, run: _Run, database: Database, writer: Writer, step: Step) -> None:
+        await self._store(
+            run, database, lambda session: [store_gone(session, writer, step)], writer.connection.id
+        )
+
+    async def _store(
+        self,
+        run: _Run,
+        database: Database,
+        work: Callable[[Session], list[OutcomeRow]],
+        connection_id: int,
+    ) -> None:
+        """Write and settle what was written. A cancel in between waits: what is stored is told as stored."""
+        write = asyncio.ensure_future(database.write(work))
+        try:
+            await asyncio.shield(write)
+        finally:
+            if not write.done():
+                await asyncio.wait({write})
+            if not write.cancelled() and write.exception() is None:
+                for row in write.result():
+                    self._settle(run, row, key=(connection_id, row.agent_id))
 
     async def _connection_failed(
         self,
@@ -409,8 +433,7 @@ class SyncService:
         def write(session: Session) -> list[OutcomeRow]:
             return store_connection_failure(session, writer, alive, info)
 
-        for row in await _whole(database.write(write)):
-            self._settle(run, row, key=None)
+        await self._store(run, database, write, connection.id)
 
     # -- small parts --------------------------------------------------------------------------------
 
@@ -428,18 +451,6 @@ class SyncService:
     def _tell(self, run: _Run, event: Event) -> None:
         run.live.apply(event)
         self._bus.publish(event)
-
-
-async def _whole(write: Awaitable[T]) -> T:
-    """Wait for a write even while being cancelled, so that its outcome is told as it is stored."""
-    task = asyncio.ensure_future(write)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        if task.cancelled():
-            raise
-        await asyncio.wait({task})
-        raise
 
 
 def _first(found: BaseException | None) -> Exception | None:
