@@ -193,22 +193,25 @@ def _run_command(name: str, words: list[str], demo: bool) -> int:
 
 
 def _open_console(demo: bool) -> int:
-    """The console; it needs a terminal on both ends."""
-    from app.output import is_terminal
+    """The console, which needs a terminal on both ends; of the demo company while there is no other."""
+    from app.terminal import prepare_environment, terminal_problem
     from services.errors import UsageError
 
-    if not is_terminal(sys.stdin) or not is_terminal(sys.stdout):
+    problem = terminal_problem(sys.stdin, sys.stdout)
+    if problem:
         raise UsageError(
-            "The console needs a terminal, and this is a pipe or a file",
+            problem,
             advice="open it in a terminal, or use a command, such as `callboard agents list`",
             code="no_terminal",
         )
-    from app.terminal import prepare_environment
+    from app.paths import paths_from
+    from app.settings import load_settings
 
-    prepare_environment()
+    prepare_environment(os.environ, load_settings(paths_from(os.environ), os.environ).fps)
     from app.console import run_console
-    from app.runtime import open_services
+    from app.runtime import has_company, open_services
 
+    demo = demo or not has_company()
     return run_console(lambda: open_services(demo=demo))
 
 

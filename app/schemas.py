@@ -135,6 +135,7 @@ RUN = _object(
     }
 )
 AUDIT = _object({"at": TIME, "actor": TEXT, "action": TEXT, "subject": TEXT, "detail": TEXT})
+LEVEL: Schema = {"type": "string", "enum": ["ok", "warn", "fail"]}
 MIRROR_AGE = _or_null(
     {**COUNT, "description": "milliseconds since the last sync ended; null when there was none"}
 )
@@ -151,7 +152,9 @@ SUMMARIES: dict[str, str] = {
     "runs": "callboard runs",
     "run": "callboard runs RUN",
     "audit": "callboard audit",
+    "doctor": "callboard doctor",
     "config": "callboard config show, callboard config validate",
+    "doctor": "callboard doctor",
     "error": "any command that could not do its work",
 }
 SCHEMAS: dict[str, Schema] = {
@@ -181,7 +184,19 @@ SCHEMAS: dict[str, Schema] = {
     "runs": _object({"runs": _list(RUN)}),
     "run": _object({"run": RUN, "agents": _list(OUTCOME)}),
     "audit": _object({"entries": _list(AUDIT)}),
+    "doctor": _object(
+        {
+            "status": TEXT,
+            "findings": _list(_object({"name": TEXT, "status": TEXT, "found": TEXT, "advice": TEXT})),
+        }
+    ),
     "config": _object({"file": TEXT, "problems": _list(_object({"message": TEXT, "advice": TEXT}))}),
+    "doctor": _object(
+        {
+            "status": LEVEL,
+            "findings": _list(_object({"name": TEXT, "status": LEVEL, "found": TEXT, "advice": TEXT})),
+        }
+    ),
     "error": _object(
         {
             "error": _object({**ERROR["properties"], "code": TEXT}),

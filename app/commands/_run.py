@@ -20,12 +20,20 @@ def open_services(*, demo: bool) -> Services:
     return runtime.open_services(demo=demo)
 
 
-def with_services(args: Namespace, work: Callable[[Services], Awaitable[int]]) -> int:
-    """Run `work` on an event loop with the services open, and close them whatever happens."""
+def with_services(
+    args: Namespace, work: Callable[[Services], Awaitable[int]], *, vendors: bool = False
+) -> int:
+    """Run `work` on an event loop with the services open, and close them whatever happens.
+
+    `vendors` says that the work asks vendors or needs keys: the demo company is then set up and its
+    simulator started.
+    """
 
     async def body() -> int:
         services = open_services(demo=args.demo)
         try:
+            if vendors and services.demo is not None:
+                await services.demo.prepare(services)
             return await work(services)
         finally:
             await services.aclose()

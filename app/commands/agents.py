@@ -85,7 +85,7 @@ async def _list(services: Services, args: Namespace) -> int:
     shown = [card for card in cards if wanted.matches(card)]
     now = services.clock.now()
     synced_at = await services.agents.last_sync_at()
-    stale_after = _stale_after(services)
+    stale_after = services.stale_after_ms
     if args.json:
         mirror_age = None if synced_at is None else max(0, now - synced_at)
         agents = [as_dict(card, now, stale_after) for card in shown]
@@ -127,14 +127,14 @@ async def _show(services: Services, args: Namespace) -> int:
             "agent",
             {
                 "mirror_age_ms": None if synced_at is None else max(0, now - synced_at),
-                "agent": as_dict(card, now, _stale_after(services)),
+                "agent": as_dict(card, now, services.stale_after_ms),
                 "bundle": _bundle_dict(bundle),
                 "history": [_event_dict(event) for event in history],
             },
         )
         return ExitCode.DONE
     say(mirror_line(synced_at, now))
-    _print_overview(card, bundle, now, _stale_after(services))
+    _print_overview(card, bundle, now, services.stale_after_ms)
     if history:
         write_line()
         print_table(
@@ -274,7 +274,3 @@ def _event_dict(event: AgentEvent) -> dict[str, Any]:
 
 def _moment(at: int | None, word: str) -> str:
     return f"{word}, {iso(at)}" if at is not None else word
-
-
-def _stale_after(services: Services) -> int:
-    return int(services.settings.stale_after) * 60_000

@@ -44,7 +44,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(args: Namespace) -> int:
     actions = {"add": _add, "list": _list, "remove": _remove}
-    return with_services(args, lambda services: actions[args.action](services, args))
+    return with_services(args, lambda services: actions[args.action](services, args), vendors=True)
 
 
 async def _add(services: Services, args: Namespace) -> int:

@@ -93,7 +93,7 @@ def _vendor(parser: ArgumentParser, nargs: str | None = None) -> None:
 
 def run(args: Namespace) -> int:
     actions = {"add": _add, "list": _list, "test": _test, "rotate": _rotate, "remove": _remove}
-    return with_services(args, lambda services: actions[args.action](services, args))
+    return with_services(args, lambda services: actions[args.action](services, args), vendors=True)
 
 
 async def _add(services: Services, args: Namespace) -> int:

@@ -92,7 +92,7 @@ def run(args: Namespace) -> int:
             advice="leave --company and --agent out, or start a new run without --resume",
             code="usage",
         )
-    return with_services(args, lambda services: _sync(services, args))
+    return with_services(args, lambda services: _sync(services, args), vendors=True)
 
 
 async def _sync(services: Services, args: Namespace) -> int:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from app.settings import Settings
 from services.agents import AgentEvent, AuditRow, BundleView
 from services.companies.service import ConnectionCheck
 from services.errors import Category, ServiceError
@@ -214,7 +213,7 @@ class FakeServices:
     def __init__(self) -> None:
         self.clock = FakeClock()
         self.bus = EventBus()
-        self.settings = Settings()
+        self.stale_after_ms = 60 * MINUTE
         self.demo = None
         self.agents = FakeAgents()
         self.companies = FakeCompanies()
