@@ -135,7 +135,6 @@ RUN = _object(
     }
 )
 AUDIT = _object({"at": TIME, "actor": TEXT, "action": TEXT, "subject": TEXT, "detail": TEXT})
-LEVEL: Schema = {"type": "string", "enum": ["ok", "warn", "fail"]}
 MIRROR_AGE = _or_null(
     {**COUNT, "description": "milliseconds since the last sync ended; null when there was none"}
 )
@@ -154,7 +153,6 @@ SUMMARIES: dict[str, str] = {
     "audit": "callboard audit",
     "doctor": "callboard doctor",
     "config": "callboard config show, callboard config validate",
-    "doctor": "callboard doctor",
     "error": "any command that could not do its work",
 }
 SCHEMAS: dict[str, Schema] = {
@@ -191,12 +189,6 @@ SCHEMAS: dict[str, Schema] = {
         }
     ),
     "config": _object({"file": TEXT, "problems": _list(_object({"message": TEXT, "advice": TEXT}))}),
-    "doctor": _object(
-        {
-            "status": LEVEL,
-            "findings": _list(_object({"name": TEXT, "status": LEVEL, "found": TEXT, "advice": TEXT})),
-        }
-    ),
     "error": _object(
         {
             "error": _object({**ERROR["properties"], "code": TEXT}),

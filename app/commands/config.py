@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
-from typing import Any
+from typing import TYPE_CHECKING
 
-SCHEMA = "callboard.config/1"
+from app.output import emit_json, say_error, write_line
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from app.parsing import Subparsers
+    from services.errors import UsageError
 
 
-def add_parser(subparsers: Any) -> None:
+def add_parser(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser("config", help="show the settings and check them")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     show = actions.add_parser("show", help="each setting, its value and where it came from")
@@ -18,7 +23,6 @@ def add_parser(subparsers: Any) -> None:
     actions.add_parser("path", help="the place of the settings file")
     validate = actions.add_parser("validate", help="list everything wrong with the file and the variables")
     validate.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -27,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
 
     paths = paths_from(os.environ)
     if args.action == "path":
-        print(paths.config_file)
+        write_line(str(paths.config_file))
         return 0
     return _show(args.json) if args.action == "show" else _validate(args.json)
 
@@ -50,14 +54,17 @@ def _show(as_json: bool) -> int:
         for name in ROWS
     ]
     if as_json:
-        _emit({"file": str(paths.config_file), "settings": rows, "problems": _problems(loaded.problems)})
+        emit_json(
+            "config",
+            {"file": str(paths.config_file), "settings": rows, "problems": _problems(loaded.problems)},
+        )
         return 2 if loaded.problems else 0
     widths = [max(len(row[column]) for row in rows) for column in ("name", "value")]
     for row in rows:
-        print(f"{row['name']:<{widths[0]}}  {row['value']:<{widths[1]}}  {row['from']}")
-    print(f"\nfile   {paths.config_file}")
+        write_line(f"{row['name']:<{widths[0]}}  {row['value']:<{widths[1]}}  {row['from']}")
+    write_line(f"\nfile   {paths.config_file}")
     for label, directory in (("data", paths.data_dir), ("logs", paths.log_dir), ("cache", paths.cache_dir)):
-        print(f"{label:<5}  {directory}")
+        write_line(f"{label:<5}  {directory}")
     return _report(loaded.problems)
 
 
@@ -68,25 +75,19 @@ def _validate(as_json: bool) -> int:
     paths = paths_from(os.environ)
     loaded = read_settings(paths, os.environ)
     if as_json:
-        _emit({"file": str(paths.config_file), "problems": _problems(loaded.problems)})
+        emit_json("config", {"file": str(paths.config_file), "problems": _problems(loaded.problems)})
         return 2 if loaded.problems else 0
     if not loaded.problems:
         there = "is valid" if paths.config_file.is_file() else "does not exist; the defaults are in force"
-        print(f"The settings file {paths.config_file} {there}")
+        write_line(f"The settings file {paths.config_file} {there}")
     return _report(loaded.problems)
 
 
-def _report(problems: Any) -> int:
+def _report(problems: Sequence[UsageError]) -> int:
     for problem in problems:
-        print(f"{problem.message}. {problem.advice}.", file=sys.stderr)
+        say_error(problem)
     return 2 if problems else 0
 
 
-def _problems(problems: Any) -> list[dict[str, str]]:
+def _problems(problems: Sequence[UsageError]) -> list[dict[str, str]]:
     return [{"message": problem.message, "advice": problem.advice} for problem in problems]
-
-
-def _emit(payload: dict[str, object]) -> None:
-    import json
-
-    print(json.dumps({"schema": SCHEMA, **payload}, ensure_ascii=False, indent=2))

@@ -3,12 +3,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from argparse import ArgumentParser
 from pathlib import Path
 
 import pytest
 
 from app.commands import config
+from app.parsing import CommandParser
 from app.paths import Paths
 from app.settings import (
     ROWS,
@@ -188,11 +188,10 @@ def test_keys_of_two_homes_or_two_databases_do_not_mix(tmp_path: Path) -> None:
 
 
 def run_config(*words: str) -> int:
-    parser = ArgumentParser()
+    parser = CommandParser()
     config.add_parser(parser.add_subparsers())
     args = parser.parse_args(["config", *words])
-    code: int = args.run(args)
-    return code
+    return config.run(args)
 
 
 def test_the_config_command(
@@ -216,7 +215,7 @@ def test_the_config_command(
     assert document["schema"] == "callboard.config/1"
     assert len(document["problems"]) == 2
     assert run_config("show") == 2
-    assert capsys.readouterr().err.count("\n") == 2
+    assert capsys.readouterr().err.count("error:") == 2
 
 
 def test_settings_import_nothing_heavy() -> None:

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
@@ -30,3 +37,81 @@ def need(*programs: str, folders: Iterable[str | Path] = ()) -> list[str]:
             unavailable(f"{program} is not installed")
         found.append(path)
     return found
+
+
+@dataclass(frozen=True)
+class PostgresServer:
+    """A PostgreSQL of our own on loopback; `url` holds its password."""
+
+    url: str
+    port: int
+    password: str
+
+
+@contextmanager
+def running_postgres() -> Iterator[PostgresServer]:
+    """A new PostgreSQL server in a temporary folder, removed at the end. `unavailable` without one."""
+    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    initdb, postgres = need("initdb", "postgres", folders=folders)
+    place = Path(tempfile.mkdtemp(prefix="cb-pg-"))
+    password = "postgres-canary-password"
+    account: dict[str, Any] = {}
+    if hasattr(os, "geteuid") and os.geteuid() == 0:  # the server refuses to run as root
+        try:
+            shutil.chown(place, "postgres", "postgres")
+        except LookupError:
+            unavailable("PostgreSQL cannot run as root, and there is no user postgres")
+        account = {"user": "postgres", "group": "postgres", "extra_groups": []}
+    secret = place / "password"
+    secret.write_text(password)
+    secret.chmod(0o644)
+    options: dict[str, Any] = {"cwd": place, "env": {"PATH": os.defpath, "LC_ALL": "C.UTF-8"}, **account}
+    data = str(place / "data")
+    try:
+        subprocess.run(
+            [initdb, "-D", data, "-U", "op", "--auth=scram-sha-256", f"--pwfile={secret}", "--no-sync"],
+            check=True,
+            capture_output=True,
+            timeout=120,
+            **options,
+        )
+        port = free_port()
+        tuning = ["-c", "fsync=off", "-c", f"unix_socket_directories={place}"]
+        with (place / "log").open("wb") as log:
+            server = subprocess.Popen(
+                [postgres, "-D", data, "-h", "127.0.0.1", "-p", str(port), *tuning],
+                stdout=log,
+                stderr=log,
+                **options,
+            )
+        try:
+            wait_for_port(port, server)
+            yield PostgresServer(f"postgresql://op:{password}@127.0.0.1:{port}/postgres", port, password)
+        finally:
+            server.send_signal(signal.SIGINT)  # a fast shutdown: open connections are ended
+            server.wait(timeout=60)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def free_port() -> int:
+    """A TCP port on loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def wait_for_port(port: int, server: subprocess.Popen[bytes], limit: float = 60.0) -> None:
+    """Return once something accepts connections on this port; fail when the server ended instead."""
+    deadline = time.monotonic() + limit
+    while time.monotonic() < deadline:
+        if server.poll() is not None:
+            pytest.fail(f"the server ended with code {server.returncode}", pytrace=False)
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            time.sleep(0.02)
+        else:
+            return
+    pytest.fail(f"nothing listens on port {port}", pytrace=False)

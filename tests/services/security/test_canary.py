@@ -1,4 +1,3 @@
-# ruff: noqa: ASYNC240 - a test may block its own loop
 """One key, given to every kind of store, looked for wherever it must not be."""
 
 from __future__ import annotations

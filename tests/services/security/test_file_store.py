@@ -1,4 +1,4 @@
-# ruff: noqa: ASYNC220, ASYNC240 - a test may block its own loop
+# ruff: noqa: ASYNC220 - a test may block its own loop
 from __future__ import annotations
 
 import asyncio

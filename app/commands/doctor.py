@@ -1,0 +1,197 @@
+"""`callboard doctor`: what this machine has and lacks for the program, and what to do about it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sys
+from argparse import Namespace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from app.output import ExitCode, emit_json, is_terminal, paint, write_line
+from services.errors import ServiceError
+from services.text import clean_line
+
+if TYPE_CHECKING:
+    from app.parsing import Subparsers
+    from app.paths import Paths
+    from app.settings import Loaded
+    from services.health import Check, Finding, Host, Network, TerminalFacts
+    from services.security import SecretStore
+    from services.storage import DatabaseLocation
+
+GLYPHS = {"ok": "●", "warn": "▲", "fail": "✗"}
+STYLES = {"ok": "green", "warn": "yellow", "fail": "red"}
+HOSTS_SECONDS = 1.5
+EXAMPLES = """\
+Checks versions, settings, secret store, database, audio, terminal, clock and network, and says what to
+do about each problem. Nothing is changed. Exit code 1 when something failed; warnings are 0.
+
+examples:
+  callboard doctor
+  callboard doctor --json
+"""
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    parser = subparsers.add_parser(
+        "doctor", help="check this machine and say what to do about each problem", epilog=EXAMPLES
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(args: Namespace) -> int:
+    findings = asyncio.run(_examine())
+    from services.health import Level, worst
+
+    level = worst(findings)
+    if args.json:
+        emit_json("doctor", {"status": level.value, "findings": [finding.as_dict() for finding in findings]})
+    else:
+        _print(findings)
+    return ExitCode.FAILED if level is Level.FAIL else ExitCode.DONE
+
+
+def _print(findings: list[Finding]) -> None:
+    """Aligned lines; the glyph is for eyes, the word is always there."""
+    looked_at = is_terminal(sys.stdout)
+    glyphs = GLYPHS if looked_at and (sys.stdout.encoding or "").lower().startswith("utf") else {}
+    width = max(len(finding.name) for finding in findings)
+    for finding in findings:
+        word = finding.level.value
+        mark = f"{glyphs[word]} {word:<4}" if glyphs else f"{word:<4}"
+        write_line(f"{paint(mark, STYLES[word])}  {finding.name:<{width}}  {clean_line(finding.found)}")
+        if finding.advice:
+            indent = " " * (len(mark) + 2 + width + 2)
+            write_line(paint(f"{indent}{clean_line(finding.advice)}", "dim"))
+
+
+async def _examine() -> list[Finding]:
+    from app import paths as paths_module
+    from app.settings import read_settings
+    from services.blocking import in_daemon_thread
+    from services.clock import SystemClock
+    from services.health import Network, examine
+
+    paths = paths_module.paths_from(os.environ)
+    loaded = read_settings(paths, os.environ)
+    database = await asyncio.to_thread(_location, paths, loaded)
+    try:
+        hosts = await in_daemon_thread(lambda: _hosts(database), HOSTS_SECONDS)
+    except TimeoutError:  # a database that is silent is told by its own check
+        hosts = _hosts(None)
+    network = Network(hosts, os.environ, SystemClock())
+    try:
+        return await examine(_checks(paths, loaded, database, network))
+    finally:
+        await network.aclose()
+
+
+def _checks(paths: Paths, loaded: Loaded, database: DatabaseLocation | None, network: Network) -> list[Check]:
+    from app import __version__
+    from services import health
+    from services.health import Check
+
+    facts = _terminal_facts()
+    package = Path(__file__).resolve().parent.parent
+    secrets = health.SecretsCheck(partial(_open_secrets, paths, loaded), paths.secrets_file)
+    keyring_advice = 'Answer the window that asks for its password, or set secret_store = "file"'
+    writes = not sys.dont_write_bytecode
+    checks = [
+        Check("program", partial(health.versions, __version__)),
+        Check("bytecode", partial(health.bytecode, package, os.environ, writes)),
+        Check("settings", partial(_settings, paths, loaded)),
+        Check("secrets", secrets, keyring_advice),
+    ]
+    if database is not None:
+        slow = "Check that the database server answers, or that the disk does"
+        checks.append(Check("database", health.DatabaseCheck(database), slow))
+    return [
+        *checks,
+        Check("audio", health.audio),
+        Check("terminal", partial(health.terminal, facts, os.environ)),
+        Check("colours", partial(health.colours, os.environ)),
+        Check("locale", partial(health.locale, facts, os.environ)),
+        Check("time zone", partial(network.zone, loaded.settings.timezone)),
+        Check("clock", network.clock),
+        Check("network", network.hosts),
+    ]
+
+
+async def _settings(paths: Paths, loaded: Loaded) -> list[Finding]:
+    from services.health import Finding, Level
+
+    if loaded.problems:
+        return [Finding("settings", Level.FAIL, error.message, error.advice) for error in loaded.problems]
+    there = await asyncio.to_thread(paths.config_file.is_file)
+    changed = sum(origin != "default" for origin in loaded.origins.values())
+    found = f"{paths.config_file}" if there else f"no file at {paths.config_file}; that is fine"
+    return [Finding("settings", Level.OK, f"{found}; {changed} set, the others have their default")]
+
+
+async def _open_secrets(paths: Paths, loaded: Loaded) -> SecretStore:
+    from app.settings import PASSPHRASE_VARIABLE, secret_service
+    from services.security import open_store
+
+    # Giving the passphrase to a file that is not there would make the file.
+    there = await asyncio.to_thread(paths.secrets_file.exists)
+    return await open_store(
+        loaded.settings.secret_store,
+        file=paths.secrets_file,
+        passphrase=os.environ.get(PASSPHRASE_VARIABLE) if there else None,
+        service=secret_service(loaded.settings, paths),
+    )
+
+
+def _location(paths: Paths, loaded: Loaded) -> DatabaseLocation | None:
+    """Where the database is; None when the address is wrong, which is among the settings' problems."""
+    from services.storage import DatabaseLocation
+
+    if any("database_url" in error.message.lower() for error in loaded.problems):
+        return None
+    try:
+        url = loaded.settings.database_url
+        return DatabaseLocation.from_url(url) if url else DatabaseLocation(path=paths.database_file)
+    except ServiceError:
+        return None
+
+
+def _hosts(database: DatabaseLocation | None) -> list[Host]:
+    """The addresses of the connections in the database, and each vendor's own."""
+    from services.health import Host
+    from services.providers import DEFAULT_BASE_URLS, VENDOR_NAMES
+    from services.storage import Reader
+
+    rows: list[tuple[str, str]] = []
+    if database is not None:
+        reader = Reader(database)
+        try:
+            found = reader.rows("SELECT DISTINCT provider, base_url FROM connection WHERE base_url <> ''")
+            rows = [(str(provider), str(url)) for provider, url in found]
+        except ServiceError:
+            rows = []  # the database's own check says what is wrong with it
+        finally:
+            reader.close()
+    names = {provider.value: name for provider, name in VENDOR_NAMES.items()}
+    hosts = [Host(names.get(provider, provider), url, used=True) for provider, url in rows]
+    for vendor, url in DEFAULT_BASE_URLS.items():
+        if all(host.url.rstrip("/") != url for host in hosts):
+            hosts.append(Host(VENDOR_NAMES[vendor], url))
+    return hosts
+
+
+def _terminal_facts() -> TerminalFacts:
+    from services.health import TerminalFacts
+
+    shown = is_terminal(sys.stdout)
+    size = shutil.get_terminal_size((0, 0)) if shown else None
+    return TerminalFacts(
+        input_is_terminal=is_terminal(sys.stdin),
+        output_is_terminal=shown,
+        columns=size.columns if size else None,
+        lines=size.lines if size else None,
+        encoding=(sys.stdout.encoding or "") if sys.stdout else "",
+    )

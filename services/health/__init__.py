@@ -1,0 +1,49 @@
+"""What the program depends on, examined: findings with advice, printed by whoever asked.
+
+Names are loaded on first use; nothing heavy is imported before a check runs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from services.health.data import DatabaseCheck, SecretsCheck
+    from services.health.doctor import Check, Finding, Level, examine, worst
+    from services.health.machine import TerminalFacts, audio, bytecode, colours, locale, terminal, versions
+    from services.health.reach import Host, Network
+
+__all__ = [
+    "Check",
+    "DatabaseCheck",
+    "Finding",
+    "Host",
+    "Level",
+    "Network",
+    "SecretsCheck",
+    "TerminalFacts",
+    "audio",
+    "bytecode",
+    "colours",
+    "examine",
+    "locale",
+    "terminal",
+    "versions",
+    "worst",
+]
+
+_HOMES = {
+    "doctor": ("Check", "Finding", "Level", "examine", "worst"),
+    "machine": ("TerminalFacts", "audio", "bytecode", "colours", "locale", "terminal", "versions"),
+    "data": ("DatabaseCheck", "SecretsCheck"),
+    "reach": ("Host", "Network"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
