@@ -31,7 +31,7 @@ def open_services(*, demo: bool = False, environ: Mapping[str, str] | None = Non
         logs.set_up(paths.log_dir, settings.log_level)
 
     if not demo:
-        return Services(options, on_first_use=set_up_logs)
+        return Services(options, settings=_console(settings, options), on_first_use=set_up_logs)
     from dataclasses import replace
 
     from services.demo import Demo
@@ -40,6 +40,8 @@ def open_services(*, demo: bool = False, environ: Mapping[str, str] | None = Non
     command = (sys.executable, "-P", "-m", "app", "simulator", "--agents", str(DEMO_AGENTS))
     return Services(
         replace(options, database=location),
+        settings=_console(settings, options),
+        real=lambda: open_services(environ=environ),
         demo=Demo(paths.demo_dir, (*command, "--latency", "60", "--exit-with-parent", "--announce", "json")),
         on_first_use=set_up_logs,
     )
@@ -74,7 +76,7 @@ def _options(paths: Paths, settings: Settings, environ: Mapping[str, str]) -> Se
         secret_store=settings.secret_store,
         secret_service=secret_service(settings, paths),
         passphrase=environ.get(PASSPHRASE_VARIABLE) or None,
-        timezone=settings.timezone or "UTC",
+        timezone=settings.timezone or machine_zone(environ),
         stale_after_minutes=settings.stale_after,
         hourly_sync=settings.hourly_sync,
         daily_sync=None if settings.daily_sync == "off" else settings.daily_sync,

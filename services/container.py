@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from services.agents import AgentService
 from services.clock import Clock, SystemClock
+from services.errors import ServiceError
 from services.events import AgentsChanged, CompaniesChanged, EventBus
 from services.storage import DatabaseLocation, Reader
 
@@ -48,6 +49,18 @@ class ServiceOptions:
     metrics_cache_seconds: float = 30.0
 
 
+@dataclass(frozen=True, slots=True)
+class ConsoleOptions:
+    """What the settings decide about the screens."""
+
+    stale_after: int = 60
+    """Minutes after which an agent counts as stale."""
+    timezone: str = "UTC"
+    theme: str = "textual-dark"
+    ascii: bool = False
+    mouse: bool = True
+
+
 class Services:
     """The services of one data folder (or of the demo) in one process and one event loop."""
 
@@ -55,14 +68,22 @@ class Services:
         self,
         options: ServiceOptions,
         *,
+        settings: ConsoleOptions | None = None,
         demo: Demo | None = None,
+        real: Callable[[], Services] | None = None,
         clock: Clock | None = None,
         on_first_use: Callable[[], None] | None = None,
         secrets: SecretStore | None = None,
     ) -> None:
-        """`on_first_use` runs once, in a thread, before the database is opened: it sets up the log files."""
+        """`on_first_use` runs once, in a thread, before the database is opened: it sets up the log files.
+
+        `real` is set in the demo: it opens the services of the configured data folder, where a first
+        company is added.
+        """
         self.options = options
+        self.settings = settings or ConsoleOptions(stale_after=options.stale_after_minutes)
         self.demo = demo
+        self.real = real
         self.clock: Clock = clock or SystemClock()
         self.bus = EventBus()
         self.reader = Reader(options.database)
@@ -98,6 +119,15 @@ class Services:
                     service=self.options.secret_service,
                 )
             return self._secrets
+
+    @property
+    def demo_control(self) -> Demo:
+        """The demo's fault switch. Raises ServiceError outside of the demo."""
+        if self.demo is None:
+            raise ServiceError(
+                "this is not the demo", advice="open it with: callboard --demo", code="not_demo"
+            )
+        return self.demo
 
     @property
     def secrets_label(self) -> str:
@@ -157,11 +187,6 @@ class Services:
                 daily=self.options.daily_sync,
             ),
         )
-
-    @property
-    def stale_after_ms(self) -> int:
-        """How old a check may be, in milliseconds, before an agent counts as stale."""
-        return self.options.stale_after_minutes * 60_000
 
     async def warm(self) -> None:
         """Import and open, off the loop, what the first key press will need. Raises ServiceError."""
