@@ -6,6 +6,7 @@ specs and SDKs (Retell `error_message`, `message` or `error`; ElevenLabs `detail
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 import socket
 import ssl
@@ -21,7 +22,13 @@ import httpx
 from services.errors import Category, ServiceError
 from services.text import clean_line
 
+CONNECT_TIMEOUT: Final = 10.0
+"""Seconds a connection may take to come about, unless a whole attempt may take less."""
+
 _PERMISSION: Final = re.compile(r"permissions?[\s:]+['\"`]?([A-Za-z][\w.:-]*_[\w.:-]*)", re.IGNORECASE)
+_ABSENT: Final = re.compile(
+    r"\bnot found\b|\b(cannot|could not|can't) find\b|\bdoes not exist\b", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,28 +45,28 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """What an error body says: the vendor's own sentence and its code word, both may be empty."""
+    """What an error body says: the vendor's own sentence (may be empty) and its code words."""
 
-    text: str
-    word: str
+    text: str = ""
+    words: tuple[str, ...] = ()
 
 
 def explain_body(data: Any) -> Explained:
     """The vendor's own words out of an error body of any of the known shapes."""
     if not isinstance(data, dict):
-        return Explained(_short(data) if isinstance(data, str) else "", "")
+        return Explained(_short(data) if isinstance(data, str) else "")
     detail = data.get("detail", data)
     if isinstance(detail, str):
-        return Explained(_short(detail), "")
+        return Explained(_short(detail))
     if isinstance(detail, list):
-        return Explained("; ".join(filter(None, map(_invalid_field, detail[:3]))), "")
+        return Explained("; ".join(filter(None, map(_invalid_field, detail[:3]))))
     if not isinstance(detail, dict):
-        return Explained("", "")
+        return Explained()
     text = _first_text(detail, "error_message", "message", "error")
-    word = _first_text(detail, "status", "code")
     if isinstance(detail.get("error"), dict) and not text:
         return explain_body(detail["error"])
-    return Explained(_short(text), word if word != "error" else "")
+    words = (detail.get(name) for name in ("status", "code", "type"))
+    return Explained(_short(text), tuple(word for word in words if isinstance(word, str)))
 
 
 def _first_text(members: dict[str, Any], *names: str) -> str:
@@ -79,6 +86,19 @@ def _short(text: str) -> str:
     return line if len(line) <= 240 else line[:239] + "…"
 
 
+def web_page(peer: Peer, status: int) -> ServiceError:
+    """The error of a web page where JSON belongs: nothing it says is the vendor's API speaking.
+
+    Above all a 404 that is a page must not pass for a deleted agent, nor a firewall's 403 for a wrong key.
+    """
+    answered = "answered" if status < 300 else f"answered {status} {_reason(status)}".rstrip()
+    return ServiceError(
+        f"{peer} {answered} with a web page instead of JSON",
+        advice="Check the base URL; a firewall or the network's login page in between answers like this too",
+        code="html",
+    )
+
+
 def from_status(peer: Peer, status: int, headers: Mapping[str, str], data: Any, now: int) -> ServiceError:
     """The error of an answer with a status of 300 or more. `now` in epoch milliseconds."""
     said = explain_body(data)
@@ -86,13 +106,13 @@ def from_status(peer: Peer, status: int, headers: Mapping[str, str], data: Any, 
     wait = retry_after(headers, now)
     if 300 <= status < 400:
         return _redirected(peer, headers.get("location", ""))
-    if said.word == "quota_exceeded":
+    if "quota_exceeded" in said.words:
         return ServiceError(
             f"{peer} says the quota of this account is used up{because}",
             advice=f"Raise the quota or the plan at {peer.vendor}, or wait for the next period",
             code="quota_exceeded",
         )
-    if said.word in ("missing_permissions", "missing_permission"):
+    if {"missing_permissions", "missing_permission"} & set(said.words):
         return _missing_permission(peer, because, said.text)
     if status == 401:
         return ServiceError(
@@ -113,6 +133,9 @@ def from_status(peer: Peer, status: int, headers: Mapping[str, str], data: Any, 
             code="server_error",
             retry_after=wait,
         )
+    if status in (400, 422) and _ABSENT.search(said.text):
+        # Retell answers 422 as well as 404 for an asset it does not find (its spec documents both).
+        status = 404
     return _refused(peer, status, because)
 
 
@@ -202,7 +225,10 @@ def retry_after(headers: Mapping[str, str], now: int) -> float | None:
             return float(value) * unit
         if name == "retry-after":
             try:
-                return max(0.0, parsedate_to_datetime(value).timestamp() - now / 1000)
+                at = parsedate_to_datetime(value)
+                # HTTP dates are UTC, also where the zone is written as "-0000" or left out.
+                at = at if at.tzinfo else at.replace(tzinfo=dt.UTC)
+                return max(0.0, at.timestamp() - now / 1000)
             except (ValueError, TypeError, OverflowError):
                 return None
     return None
@@ -217,6 +243,7 @@ def from_transport(peer: Peer, exc: BaseException, timeout: float) -> ServiceErr
     if isinstance(exc, (httpx.TimeoutException, TimeoutError)):
         connecting = isinstance(exc, httpx.ConnectTimeout)
         what = "could not be reached" if connecting else "did not answer completely"
+        timeout = min(CONNECT_TIMEOUT, timeout) if connecting else timeout
         return ServiceError(
             f"{peer} {what} within {spell_seconds(timeout)}",
             category=Category.TIMEOUT,

@@ -25,7 +25,7 @@ from services.clock import Clock
 from services.errors import Category, ServiceError
 from services.providers import failures
 from services.providers.cache import closed
-from services.providers.failures import Peer
+from services.providers.failures import CONNECT_TIMEOUT, Peer
 from services.providers.hosts import normalize_base_url
 from services.providers.limiter import ClientStats, Limiter, Slot
 from services.providers.wire import NotJson, Wire, parse
@@ -39,7 +39,6 @@ BUDGET: Final = 45.0
 MAX_BODY: Final = 64 * 1024 * 1024
 INLINE_JSON: Final = 64 * 1024
 """Bytes up to which a body is parsed on the loop; a larger one goes to a thread."""
-CONNECT_TIMEOUT: Final = 10.0
 _FIRST_WAIT: Final = 0.5
 _LONGEST_WAIT: Final = 8.0
 _RETRYABLE: Final = frozenset({Category.TRANSIENT, Category.RATE_LIMIT, Category.TIMEOUT})
@@ -199,6 +198,9 @@ class Http:
             self._limiter.succeeded()
 
     async def _understand(self, answer: _Answer, parser: Callable[[str], T]) -> T:
+        page_says_it = answer.status < 300 or 400 <= answer.status < 500
+        if page_says_it and answer.status not in (408, 429) and answer.looks_like_html():
+            raise failures.web_page(self.peer, answer.status)
         if not 200 <= answer.status < 300:
             raise failures.from_status(
                 self.peer, answer.status, answer.headers, self._error_data(answer), self._options.clock.now()
@@ -208,12 +210,6 @@ class Http:
         return self._parsed(answer, parser)
 
     def _parsed(self, answer: _Answer, parser: Callable[[str], T]) -> T:
-        if answer.looks_like_html():
-            raise ServiceError(
-                f"{self.peer} answered with a web page instead of JSON",
-                advice="Check the base URL; a login page of the network in between answers like this too",
-                code="html",
-            )
         failure: ServiceError
         try:
             return parser(answer.body.decode("utf-8-sig"))

@@ -186,6 +186,7 @@ def _parsed(text: str, decoder: json.JSONDecoder) -> Any:
 
 
 def _guarded(text: str, read: Callable[[], T]) -> T:
+    failure: ServiceError
     try:
         return read()
     except json.JSONDecodeError as exc:

@@ -61,6 +61,13 @@ RETELL_BODIES = [
         "Trial ended",
     ),
     (404, {"status": "error", "message": "No agent"}, "not_found", Category.PERMANENT, "No agent"),
+    (
+        422,
+        {"status": "error", "message": "Cannot find asset"},
+        "not_found",
+        Category.PERMANENT,
+        "Cannot find asset",
+    ),
     (422, {"status": "error", "message": "Bad"}, "invalid_request", Category.PERMANENT, "Bad"),
     (
         429,
@@ -110,6 +117,12 @@ ELEVENLABS_BODIES = [
         "missing_permission",
         "lacks the permission convai_read",
     ),
+    (
+        403,
+        {"detail": {"type": "x", "code": "missing_permissions", "message": "?"}},
+        "missing_permission",
+        "lacks a",
+    ),
     (401, {"detail": {"status": "quota_exceeded", "message": "0 left"}}, "quota_exceeded", "0 left"),
     (
         422,
@@ -154,6 +167,14 @@ async def test_html_with_200_is_a_wrong_address(connect: Connect) -> None:
     error = await failure(connect, page)
     assert (error.code, error.category) == ("html", Category.PERMANENT)
     assert "web page" in error.message
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 410])
+async def test_a_web_page_never_passes_for_the_vendor_speaking(connect: Connect, status: int) -> None:
+    """A firewall's page is no wrong key, and a page of another server is no deleted agent."""
+    error = await failure(connect, reply(body="<html>no</html>", status=status, content_type="text/html"))
+    assert (error.code, error.category) == ("html", Category.PERMANENT)
+    assert str(status) in error.message
 
 
 async def test_html_of_a_gateway_error_is_a_server_error(connect: Connect) -> None:
