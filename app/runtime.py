@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from app.paths import Paths, paths_from
 from app.settings import PASSPHRASE_VARIABLE, Settings, load_settings, secret_service
-from services.container import ServiceOptions, Services
+from services.container import ConsoleOptions, ServiceOptions, Services
 from services.errors import ServiceError
 from services.storage import DatabaseLocation, Reader
 
@@ -85,3 +85,30 @@ def _options(paths: Paths, settings: Settings, environ: Mapping[str, str]) -> Se
         list_cache_seconds=settings.list_cache,
         metrics_cache_seconds=settings.metrics_cache,
     )
+
+
+def _console(settings: Settings, options: ServiceOptions) -> ConsoleOptions:
+    return ConsoleOptions(
+        stale_after=settings.stale_after,
+        timezone=options.timezone,
+        theme=settings.theme,
+        ascii=settings.ascii,
+        mouse=settings.mouse,
+    )
+
+
+def machine_zone(environ: Mapping[str, str]) -> str:
+    """The IANA name of this machine's time zone; UTC when it has none that is known."""
+    named = environ.get("TZ", "").lstrip(":")
+    target = named or os.path.realpath("/etc/localtime").partition("zoneinfo/")[2]
+    if not target:
+        # tzlocal knows every other way a system may say it, and costs 25 ms to ask.
+        from tzlocal import get_localzone_name
+
+        target = get_localzone_name() or ""
+    try:
+        from zoneinfo import ZoneInfo
+
+        return ZoneInfo(target).key if target else "UTC"
+    except (KeyError, ValueError, OSError):
+        return "UTC"

@@ -188,6 +188,11 @@ class Services:
             ),
         )
 
+    @property
+    def stale_after_ms(self) -> int:
+        """How old a check may be, in milliseconds, before an agent counts as stale."""
+        return self.options.stale_after_minutes * 60_000
+
     async def warm(self) -> None:
         """Import and open, off the loop, what the first key press will need. Raises ServiceError."""
         await asyncio.to_thread(_import_heavy)
