@@ -1,0 +1,30 @@
+"""Every test runs with a data folder of its own and without the developer's settings, colours and keyring."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.environment import LEAKING, keep, scrubbed
+
+# Textual reads some of these once, when it is imported: they have to go before the first test module is.
+for _name in [name for name in os.environ if not keep(name)]:
+    del os.environ[_name]
+if "textual.constants" in sys.modules:  # a pytest plug-in was faster
+    importlib.reload(sys.modules["textual.constants"])
+
+
+@pytest.fixture(autouse=True)
+def own_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A temporary `CALLBOARD_HOME`, and a keyring that keeps nothing. Yields that home."""
+    home = tmp_path_factory.mktemp("home", numbered=True)
+    for name in LEAKING:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in scrubbed(home).items():
+        monkeypatch.setenv(name, value)
+    yield home
