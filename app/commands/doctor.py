@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.output import ExitCode, emit_json, is_terminal, paint, write_line
+from app.output import ExitCode, emit_json, is_terminal, paint, terminal_width, write_line
 from services.errors import ServiceError
 from services.text import clean_line
 
@@ -60,13 +60,27 @@ def _print(findings: list[Finding]) -> None:
     looked_at = is_terminal(sys.stdout)
     glyphs = GLYPHS if looked_at and (sys.stdout.encoding or "").lower().startswith("utf") else {}
     width = max(len(finding.name) for finding in findings)
+    room = terminal_width(sys.stdout) if looked_at else None
     for finding in findings:
         word = finding.level.value
         mark = f"{glyphs[word]} {word:<4}" if glyphs else f"{word:<4}"
-        write_line(f"{paint(mark, STYLES[word])}  {finding.name:<{width}}  {clean_line(finding.found)}")
-        if finding.advice:
-            indent = " " * (len(mark) + 2 + width + 2)
-            write_line(paint(f"{indent}{clean_line(finding.advice)}", "dim"))
+        indent = " " * (len(mark) + width + 4)
+        first, *rest = _wrapped(finding.found, room, indent)
+        write_line(f"{paint(mark, STYLES[word])}  {finding.name:<{width}}  {first}")
+        for line in rest:
+            write_line(indent + line)
+        for line in _wrapped(finding.advice, room, indent) if finding.advice else ():
+            write_line(indent + paint(line, "dim"))
+
+
+def _wrapped(text: str, room: int | None, indent: str) -> list[str]:
+    """The text in lines that fit beside the indent; one line where nobody looks."""
+    from textwrap import wrap
+
+    line = clean_line(text)
+    if room is None:
+        return [line]
+    return wrap(line, max(room - len(indent), 30), break_long_words=False, break_on_hyphens=False) or [""]
 
 
 async def _examine() -> list[Finding]:
@@ -128,8 +142,9 @@ async def _settings(paths: Paths, loaded: Loaded) -> list[Finding]:
         return [Finding("settings", Level.FAIL, error.message, error.advice) for error in loaded.problems]
     there = await asyncio.to_thread(paths.config_file.is_file)
     changed = sum(origin != "default" for origin in loaded.origins.values())
-    found = f"{paths.config_file}" if there else f"no file at {paths.config_file}; that is fine"
-    return [Finding("settings", Level.OK, f"{found}; {changed} set, the others have their default")]
+    found = str(paths.config_file) if there else f"no file at {paths.config_file} (none is needed)"
+    what = f"{changed} set, the others have their default" if changed else "the defaults are in force"
+    return [Finding("settings", Level.OK, f"{found}; {what}")]
 
 
 async def _open_secrets(paths: Paths, loaded: Loaded) -> SecretStore:

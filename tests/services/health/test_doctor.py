@@ -284,6 +284,16 @@ async def test_a_database_that_is_being_written_is_fine(tmp_path: Path) -> None:
         writer.close()
 
 
+async def test_a_place_that_cannot_be_written_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    database_at(tmp_path / "x.db", "0001")
+    monkeypatch.setattr("os.access", lambda *_: False)  # permissions do not bind the superuser
+    for file in (tmp_path / "x.db", tmp_path / "none" / "y.db"):
+        findings = await database_findings(file)
+        failed = [finding for finding in findings if finding.level is Level.FAIL]
+        assert len(failed) == 1
+        assert "CALLBOARD_HOME" in failed[0].advice
+
+
 async def test_little_space_warns_and_none_fails(tmp_path: Path) -> None:
     file = tmp_path / "x.db"
     assert level_of(await database_findings(file, 50 * 2**20), "disk") is Level.WARN
