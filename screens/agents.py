@@ -306,6 +306,15 @@ class AgentsScreen(Frame):
             self._show_in_pane()
             self.redraw_bars()
 
+    def reveal(self, agent: int) -> None:
+        """Put the cursor on this agent, dropping a filter that hides it."""
+        if self.board.index_of(agent) is None and agent in self.board.cards:
+            self._apply(Filter())
+        place = self.board.index_of(agent)
+        if place is not None:
+            self.grid.move_to(place)
+            self.redraw_bars()
+
     @on(CardGrid.Opened)
     async def _opened(self) -> None:
         await self.action_open()

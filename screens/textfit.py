@@ -72,3 +72,9 @@ def wrap(text: str, width: int) -> list[str]:
     if current:
         lines.append(current)
     return lines
+
+
+def sentence(message: str, advice: str = "") -> str:
+    """A cause and an advice as sentences: first letters large, full stops between."""
+    parts = [part[0].upper() + part[1:].rstrip(".") for part in (message.strip(), advice.strip()) if part]
+    return ". ".join(parts)
