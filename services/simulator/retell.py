@@ -264,7 +264,7 @@ class RetellVendor:
     def _update(self, kind: str, request: Request, key: str) -> Reply:
         item = self.store.objects[kind].get(key)
         body = request.json_object()
-        version = None if item is None else item.find(request.query.get("version", ""))
+        version = None if item is None else item.find_draft(request.query.get("version", ""))
         if item is None or version is None:
             return failure(422, _MESSAGES[404])
         if body is None:

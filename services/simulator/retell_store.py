@@ -6,7 +6,7 @@ Rules, and where they come from (vendor SDK 6.2 types and the April 2026 specifi
 * A new version is made from a base version and becomes the newest one; it is a draft.
 * An agent version names the version of its engine. Assumed: publishing an agent version publishes that engine
   version too, and a new agent version gets a new engine version of its own.
-* Assumed: a write without a version goes to the newest version, and is refused when that one is published.
+* A write without a version goes to the newest draft. Assumed: it is refused (400) when there is no draft.
 * Every write sets `last_modification_timestamp` (ms) of what it wrote and of nothing else. An agent's
   `user_modified_timestamp` is the newest of its versions: a changed prompt shows on the LLM only.
 """
@@ -60,6 +60,11 @@ class Versioned:
             return self.newest
         number = int(version) if version.isdecimal() else self.tags.get(version)
         return number if number in self.versions else None
+
+    def find_draft(self, version: str) -> int | None:
+        """The version a write goes to: the one that is named, else the newest draft, else the newest."""
+        drafts = [number for number in self.versions if number not in self.published]
+        return max(drafts) if drafts and not version else self.find(version)
 
     def write(self, version: int, patch: Json, now: int) -> Document:
         """Replace top-level fields of a draft. Raises `PublishedVersion`."""
@@ -218,6 +223,10 @@ class RetellStore:
                 engine.add_version(number, modified)
                 newest = {**agent.latest.data, "response_engine": {**reference, "version": number + 1}}
                 agent.versions[agent.newest] = Document(newest)
+        at_work = index % 2 == 0  # the draft is not what is published
+        if at_work and engine is not None and engine.published and engine.newest not in engine.published:
+            field = "general_prompt" if engine.kind == KIND_LLM else "global_prompt"
+            engine.write(engine.newest, {field: bump_prompt(engine.latest.data[field])}, modified + 30_000)
         if agent.published and index % 3 == 0:
             agent.tags["production"] = max(agent.published)
 
