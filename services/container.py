@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from services.agents import AgentService
 from services.clock import Clock, SystemClock
 from services.errors import ServiceError
-from services.events import AgentsChanged, CompaniesChanged, EventBus
+from services.events import EventBus
 from services.storage import DatabaseLocation, Reader
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class Services:
         """The demo's fault switch. Raises ServiceError outside of the demo."""
         if self.demo is None:
             raise ServiceError(
-                "this is not the demo", advice="open it with: callboard --demo", code="not_demo"
+                "This is not the demo", advice="open it with: callboard --demo", code="not_demo"
             )
         return self.demo
 
@@ -198,8 +198,9 @@ class Services:
         await asyncio.to_thread(_import_heavy)
         await self.open_database()
         if self.demo is not None and await self.demo.prepare(self):
-            self.bus.publish(CompaniesChanged())
-            self.bus.publish(AgentsChanged())
+            from services.agents import SyncRequest
+
+            self.sync.start(SyncRequest(cause="first look"))
 
     async def start_background(self) -> None:
         """Start what works by itself: the schedule."""

@@ -42,7 +42,7 @@ class Demo:
         self._starting = asyncio.Lock()
 
     async def addresses(self) -> Mapping[Provider, str]:
-        """Where the simulator listens, by vendor; starts it first. Raises ServiceError when it does not come up."""
+        """Where the simulator listens, by vendor; starts it first. Raises ServiceError when it cannot."""
         async with self._starting:
             if self._addresses is None:
                 found = await self._running() or await self._start()
@@ -71,7 +71,7 @@ class Demo:
         return made
 
     async def break_agent(self, card: AgentCard, fault: str = "500") -> None:
-        """Let every request for this agent fail, until `mend_agent`. `fault`: see `callboard simulator --help`."""
+        """Let every request for this agent fail until `mend_agent`; for faults see `simulator --help`."""
         await self._control(card.provider, "POST", "/__faults", {"fault": f"{fault}:{card.agent_id}"})
 
     async def mend_agent(self, card: AgentCard) -> None:
@@ -108,7 +108,7 @@ class Demo:
 
     async def _start(self) -> dict[str, Any]:
         failed = ServiceError(
-            "the demo's simulator did not start",
+            "The demo's simulator did not start",
             category=Category.TRANSIENT,
             advice="try: callboard simulator; it says what is wrong",
             code="demo",
@@ -153,5 +153,5 @@ async def _request(base_url: str, method: str, path: str, body: object = None) -
             answer.raise_for_status()
     except httpx.HTTPError as error:
         raise ServiceError(
-            "the demo's simulator does not answer", advice="close and reopen the demo", code="demo"
+            "The demo's simulator does not answer", advice="close and reopen the demo", code="demo"
         ) from error

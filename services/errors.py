@@ -23,9 +23,10 @@ class Category(StrEnum):
 class ServiceError(Exception):
     """A failure with a cause in words and a piece of advice.
 
-    `message` says what happened and why, `advice` what to do; both are one sentence without a final
-    full stop. `code` is a short stable word for programs (`wrong_key`, `missing_permission`, …).
-    `retry_after` is in seconds and set only where the other side named it.
+    `message` says what happened and why, `advice` what to do; both are one sentence that begins with a
+    capital (advice that is a command does not) and has no final full stop. `code` is a short stable
+    word for programs (`wrong_key`, `missing_permission`, …). `retry_after` is in seconds and set only
+    where the other side named it.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class ServiceError(Exception):
         super().__init__(message)
         self.message = message
         self.category = category
-        self.advice = advice
+        self.advice = advice if advice.startswith("callboard ") else advice[:1].upper() + advice[1:]
         self.code = code
         self.retry_after = retry_after
 

@@ -91,7 +91,7 @@ def resumable(session: Session, run_id: str) -> Resumable:
     unfinished = (RunStatus.CANCELLED.value, RunStatus.INTERRUPTED.value, RunStatus.RUNNING.value)
     if row is None or row.status not in unfinished:
         raise UsageError(
-            "there is no stopped sync to go on with" if row is None else "the last sync was not stopped",
+            "There is no stopped sync to go on with" if row is None else "The last sync was not stopped",
             advice="start a new one: callboard sync",
             code="nothing_to_resume",
         )

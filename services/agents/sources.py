@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -104,11 +104,13 @@ class RetellSource:
         kind, version = engine_of.get("type"), engine_of.get("version")
         if kind == "retell-llm":
             engine_id = _required(engine_of, "llm_id", f"agent {remote_id}")
-            parts.append(BundlePart("engine", engine_id, (await self.client.llm(engine_id, version)).text))
+            found = await _engine(self.client.llm(engine_id, version), engine_id)
+            parts.append(BundlePart("engine", engine_id, found.text))
             engine = [kind, engine_id, self._engines.get((kind, engine_id))]
         elif kind == "conversation-flow":
             engine_id = _required(engine_of, "conversation_flow_id", f"agent {remote_id}")
-            parts.append(BundlePart("engine", engine_id, (await self.client.flow(engine_id, version)).text))
+            found = await _engine(self.client.flow(engine_id, version), engine_id)
+            parts.append(BundlePart("engine", engine_id, found.text))
             engine = [kind, engine_id, self._engines.get((kind, engine_id))]
         marker = json.dumps({"agent": self._agents.get(remote_id), "engine": engine})
         return Reading(tuple(parts), marker)
@@ -164,6 +166,20 @@ class ElevenLabsSource:
         if self._tools is not None and not self._tools.done():
             self._tools.cancel()
             await asyncio.gather(self._tools, return_exceptions=True)
+
+
+async def _engine(reading: Awaitable[Wire], engine_id: str) -> Wire:
+    """An engine's document. Its absence is a fault of the agent that names it, not the agent's absence."""
+    try:
+        return await reading
+    except ServiceError as error:
+        if error.code != "not_found":
+            raise
+        raise ServiceError(
+            f"The agent uses {engine_id}, which Retell does not have",
+            advice="Open the agent in Retell's dashboard and choose its LLM or flow again",
+            code="engine_missing",
+        ) from error
 
 
 def _tool_ids(agent: Mapping[str, Any]) -> list[str]:

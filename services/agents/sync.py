@@ -186,7 +186,7 @@ class SyncService:
         if not connections:
             owner = run.request.company
             raise UsageError(
-                f"{owner} has no connection to a vendor yet" if owner else "no company has a connection yet",
+                f"{owner} has no connection to a vendor yet" if owner else "No company has a connection yet",
                 advice="add one: callboard connection add COMPANY VENDOR",
                 code="no_connections",
             )
@@ -206,7 +206,7 @@ class SyncService:
             heartbeat.cancel()
         if scope is not None and not run.matched and not run.errors:
             raise UsageError(
-                f"there is no agent {run.request.agent or run.request.scope!r}",
+                f"There is no agent {run.request.agent or run.request.scope!r}",
                 advice="list them: callboard agents list",
                 code="no_agent",
             )
@@ -240,7 +240,7 @@ class SyncService:
         message = "; ".join(row.error.message for row in run.errors if row.error)
         if failure is not None:
             message = (
-                failure.message if isinstance(failure, ServiceError) else "an unexpected failure, see the log"
+                failure.message if isinstance(failure, ServiceError) else "An unexpected failure, see the log"
             )
             log.error("run %s failed: %s", run.id, message, exc_info=failure)
         run.live.message = message
@@ -361,7 +361,7 @@ class SyncService:
         except Exception:
             log.exception("%s, %s: reading agent %s", connection.company, connection.provider, step.remote_id)
             unexpected = ServiceError(
-                "reading it failed in a way Callboard does not know",
+                "Reading it failed in a way Callboard does not know",
                 advice="see the sync log for the details, and report them",
                 code="unexpected",
             )

@@ -56,7 +56,7 @@ class ConnectionClients:
                 key = await secrets.get(connection.secret_name)
                 if not key:
                     raise ServiceError(
-                        f"no key is stored for {connection.company}, {connection.provider}",
+                        f"No key is stored for {connection.company}, {connection.provider}",
                         category=Category.AUTHENTICATION,
                         advice="enter it: callboard connection rotate "
                         f"{connection.company} {connection.provider}",

@@ -72,7 +72,7 @@ class CompanyService:
         cleaned = clean_line(name)
         if not cleaned or len(cleaned) > LONGEST_NAME:
             raise UsageError(
-                "a company's name has 1 to 60 visible characters", advice="choose a shorter, plain name"
+                "A company's name has 1 to 60 visible characters", advice="choose a shorter, plain name"
             )
         now = self._clock.now()
 
@@ -80,7 +80,7 @@ class CompanyService:
             for company in session.exec(select(Company)):
                 if company.name.casefold() == cleaned.casefold():
                     raise UsageError(
-                        f"the company {company.name} exists already",
+                        f"The company {company.name} exists already",
                         advice="choose another name, or add a connection to it",
                     )
             row = Company(name=cleaned, created_at=now)
@@ -287,7 +287,7 @@ def _company(session: Session, name: str) -> Company:
             return row
     near = get_close_matches(name, [row.name for row in rows], n=1, cutoff=0.5)
     advice = f"did you mean {near[0]}?" if near else "list them with: callboard company list"
-    raise UsageError(f"there is no company {clean_line(name)!r}", advice=advice)
+    raise UsageError(f"There is no company {clean_line(name)!r}", advice=advice)
 
 
 def _companies(session: Session) -> list[CompanyInfo]:
@@ -349,7 +349,7 @@ def require(connections: list[ConnectionInfo]) -> list[ConnectionInfo]:
     """The connections, or an error that says how to get one."""
     if not connections:
         raise ServiceError(
-            "no company has a connection to a vendor yet",
+            "No company has a connection to a vendor yet",
             category=Category.PERMANENT,
             advice="add one: callboard company add NAME, then callboard connection add NAME retell",
             code="no_connections",

@@ -29,6 +29,7 @@ from services.providers.failures import CONNECT_TIMEOUT, Peer
 from services.providers.hosts import normalize_base_url
 from services.providers.limiter import ClientStats, Limiter, Slot
 from services.providers.wire import NotJson, Wire, parse
+from services.security import Secret
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -47,21 +48,6 @@ _RETRYABLE: Final = frozenset({Category.TRANSIENT, Category.RATE_LIMIT, Category
 set_on_retry_hooks(())
 for _name in ("httpx", "httpcore"):
     logging.getLogger(_name).setLevel(logging.WARNING)
-
-
-class Secret:
-    """A key that does not show itself."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: str) -> None:
-        self._value = value
-
-    def __repr__(self) -> str:
-        return "Secret(…)"
-
-    def reveal(self) -> str:
-        return self._value
 
 
 class KeyHeader(httpx.Auth):

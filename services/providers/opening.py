@@ -16,8 +16,9 @@ from services.clock import Clock
 from services.model import Provider
 from services.providers.elevenlabs import ElevenLabsClient
 from services.providers.hosts import VENDOR_NAMES
-from services.providers.http import HttpOptions, Secret
+from services.providers.http import HttpOptions
 from services.providers.retell import RetellClient
+from services.security import Secret
 
 DEFAULT_CONCURRENCY: Final = MappingProxyType({Provider.RETELL: 10, Provider.ELEVENLABS: 15})
 """Requests in flight per connection. Neither vendor publishes a number for reads; 429 shrinks it."""

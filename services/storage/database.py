@@ -54,7 +54,7 @@ class Database:
         A caller that is cancelled stops waiting; the write still happens, whole. Raises ServiceError.
         """
         if self._closed:
-            raise ServiceError("the database is closed", advice="start the program again")
+            raise ServiceError("The database is closed", advice="start the program again")
         future: Future[T] = Future()
         self._jobs.put((work, future))
         return await asyncio.wrap_future(future)

@@ -21,7 +21,7 @@ def explain(error: Exception, where: DatabaseLocation) -> Exception:
     place = where.label
     if "disk is full" in text or "no space left" in text or "disk full" in text:
         return ServiceError(
-            f"the disk that holds {place} is full; what was being written is not stored",
+            f"The disk that holds {place} is full; what was being written is not stored",
             category=Category.TRANSIENT,
             advice="free some space, then sync again: nothing older was lost",
             code="disk_full",
@@ -67,7 +67,7 @@ def explain(error: Exception, where: DatabaseLocation) -> Exception:
         )
     first_line = (str(original).strip().splitlines() or [type(original).__name__])[0]
     return ServiceError(
-        f"the database {place} answered: {first_line}",
+        f"The database {place} answered: {first_line}",
         advice="run callboard doctor; it checks the database and says what to do",
         code="database",
     )

@@ -34,7 +34,7 @@ class DatabaseLocation:
         if kind in ("postgresql", "postgres") and rest:
             return cls(path=None, dsn=f"postgresql://{rest}")
         raise UsageError(
-            f"the database address starts with {scheme[:20]!r}, which is not known",
+            f"The database address starts with {scheme[:20]!r}, which is not known",
             advice="use sqlite:////absolute/path.db or postgresql://user:password@host/name",
         )
 

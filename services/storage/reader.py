@@ -91,7 +91,7 @@ class Reader:
             except Exception as error:
                 text = str(error).lower()
                 if "no such table" in text or "does not exist" in text:
-                    raise ServiceError("the database has no tables yet", code="missing_table") from error
+                    raise ServiceError("The database has no tables yet", code="missing_table") from error
                 self._drop()
                 raise explain(error, self.where) from error
 

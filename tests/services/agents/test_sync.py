@@ -337,3 +337,22 @@ async def test_json_survives_a_round_trip_through_the_mirror(
         for (text,) in stored:
             for part in json.loads(str(text)):
                 json.loads(part["text"])
+
+
+async def test_an_agent_whose_engine_is_missing_has_failed_and_is_not_gone(
+    simulator: RunningSimulator, tmp_path: Path
+) -> None:
+    async with services_on(simulator, tmp_path, vendors=("retell",)) as services:
+        await services.sync.run(ALL)
+        target = next(card for card in await services.agents.cards() if card.model not in ("", "own LLM"))
+        bundle = await services.agents.bundle(target.id)
+        assert bundle is not None
+        engine = next(part.id for part in bundle.parts if part.kind == "engine")
+        await simulator.fault(f"404:{engine}")
+        report = await services.sync.run(SyncRequest(agent_ids=(target.id,), force=True))
+        assert outcomes(report) == {target.agent_id: Outcome.FAILED}
+        card = await services.agents.card(target.id)
+        assert card is not None
+        assert card.gone_at is None
+        assert card.error is not None
+        assert engine in card.error.message

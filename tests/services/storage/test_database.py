@@ -124,7 +124,7 @@ async def test_a_file_that_is_no_database_is_named_and_kept(where: DatabaseLocat
     before = where.path.read_bytes()
     with pytest.raises(ServiceError, match="damaged or is not a database") as caught:
         await Database.open(where)
-    assert "move the file away" in caught.value.advice
+    assert "Move the file away" in caught.value.advice
     assert where.path.read_bytes() == before
 
 
