@@ -37,6 +37,7 @@ _UNKNOWN = re.compile(
     rb"\x1b\[[<>=][0-9;:]*[a-zA-Z]|\x1b\[\?[0-9;]*(?:\$p|u)|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[P_][^\x1b]*\x1b\\"
 )
 _UNFINISHED = re.compile(rb"\x1b(?:\[[<>=?]?[0-9;:]*\$?|\][^\x07\x1b]*\x1b?|[P_][^\x1b]*\x1b?)?$")
+_ALTERNATE = re.compile(rb"\x1b\[\?1049[hl]")
 _MODE = re.compile(rb"\x1b\[\?([0-9;]+)([hl])")
 SGR_COLOR = re.compile(rb"\x1b\[(?:[0-9;]*;)?(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])(?:;[0-9;]*)?m")
 """Any sequence that sets a foreground or background colour (not 39 and 49, which take it away)."""
@@ -56,7 +57,9 @@ class Picture:
         self._rest = unfinished.group() if unfinished else b""
         if self._rest:
             data = data[: -len(self._rest)]
-        self._stream.feed(_UNKNOWN.sub(b"", data))
+        # pyte has one screen only: entering and leaving the alternate one both show an empty one.
+        data = _ALTERNATE.sub(b"\x1b[2J\x1b[H", _UNKNOWN.sub(b"", data))
+        self._stream.feed(data)
 
     def lines(self) -> list[str]:
         return [line.rstrip() for line in self.screen.display]
