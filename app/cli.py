@@ -152,7 +152,7 @@ def _guarded(name: str, words: list[str], demo: bool) -> int:
     except OSError as error:
         cause = error.strerror or str(error)
         what = f"{cause}: {error.filename}" if error.filename else cause
-        advice = "check the free space and the permissions of that place; `callboard doctor` lists ours"
+        advice = "Check the free space and the permissions of that place; `callboard doctor` lists ours"
         return _report(ServiceError(what, advice=advice, code="os_error"), words)
     except Exception as error:
         from app.crash import report_crash
@@ -201,7 +201,7 @@ def _open_console(demo: bool) -> int:
     if problem:
         raise UsageError(
             problem,
-            advice="open it in a terminal, or use a command, such as `callboard agents list`",
+            advice="Open it in a terminal, or use a command, such as `callboard agents list`",
             code="no_terminal",
         )
     from app.paths import paths_from

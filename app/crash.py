@@ -31,11 +31,11 @@ def report_crash(error: BaseException) -> ServiceError:
     except Exception:
         return ServiceError(
             "Something happened that Callboard was not prepared for, and no report of it could be written",
-            advice="run `callboard doctor`, and try again",
+            advice="Run `callboard doctor`, and try again",
             code="crash",
         )
     return ServiceError(
         "Something happened that Callboard was not prepared for",
-        advice=f"the report is in {file} (secrets are masked); send it to the maintainers",
+        advice=f"The report is in {file} (secrets are masked); send it to the maintainers",
         code="crash",
     )

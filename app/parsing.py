@@ -51,7 +51,7 @@ def unknown_command(name: str, known: Sequence[str]) -> UsageError:
     """There is no such command; names the nearest."""
     what = "option" if name.startswith("-") else "command"
     near = get_close_matches(name, known, n=1)
-    advice = f"did you mean `callboard {near[0]}`?" if near else "callboard --help lists the commands"
+    advice = f"Did you mean `callboard {near[0]}`?" if near else "callboard --help lists the commands"
     return UsageError(f"There is no {what} `{name}`", advice=advice, code="usage")
 
 

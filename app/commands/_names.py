@@ -36,12 +36,12 @@ def unknown(what: str, name: str, known: Sequence[str]) -> UsageError:
     """There is nothing of this name; the advice names the nearest, else all there are."""
     near = get_close_matches(name, known, n=1, cutoff=0.5)
     if near:
-        advice = f"did you mean {clean_line(near[0])}?"
+        advice = f"Did you mean {clean_line(near[0])}?"
     elif known:
         shown = ", ".join(clean_line(item) for item in known[:MOST_LISTED])
-        advice = f"there is: {shown}" + (", …" if len(known) > MOST_LISTED else "")
+        advice = f"There is: {shown}" + (", …" if len(known) > MOST_LISTED else "")
     else:
-        advice = f"there is no {what} yet: callboard {what} add"
+        advice = f"There is no {what} yet: callboard {what} add"
     return UsageError(f"There is no {what} named {clean_line(name)}", advice=advice, code=f"unknown_{what}")
 
 
@@ -68,13 +68,13 @@ def find_agent(cards: Iterable[AgentCard], wanted: str) -> AgentCard:
         )
         raise UsageError(
             f"{len(found)} agents match {clean_line(wanted)}",
-            advice=f"use the vendor's id of one: {shown}" + ("; …" if len(found) > MOST_LISTED else ""),
+            advice=f"Use the vendor's id of one: {shown}" + ("; …" if len(found) > MOST_LISTED else ""),
             code="ambiguous_agent",
         )
     if not everything:
         raise UsageError("The mirror holds no agent yet", advice="callboard sync", code="unknown_agent")
     near = get_close_matches(wanted, [card.name for card in everything], n=1, cutoff=0.5)
-    advice = f"did you mean {clean_line(near[0])}?" if near else "callboard agents list shows what there is"
+    advice = f"Did you mean {clean_line(near[0])}?" if near else "callboard agents list shows what there is"
     raise UsageError(
         f"No agent in the mirror matches {clean_line(wanted)}", advice=advice, code="unknown_agent"
     )

@@ -33,7 +33,7 @@ def ask_hidden(question: str) -> str:
         try:
             return getpass.getpass(question, stream=sys.stderr)
         except EOFError:
-            raise UsageError("Nothing was entered", advice="run the command again", code="no_input") from None
+            raise UsageError("Nothing was entered", advice="Run the command again", code="no_input") from None
 
 
 def ask(question: str) -> str:
@@ -55,7 +55,7 @@ def read_key(
         if variable not in environ:
             raise UsageError(
                 f"There is no variable {variable} in the environment",
-                advice=f"export {variable}, or leave --key-env out to be asked",
+                advice=f"Export {variable}, or leave --key-env out to be asked",
                 code="no_key",
             )
         return checked_key(environ[variable], f"The variable {variable}")
@@ -64,7 +64,7 @@ def read_key(
     if not can_ask():
         raise UsageError(
             "There is no terminal to ask for the key on",
-            advice="give the key on standard input with --key-stdin, or name its variable with --key-env",
+            advice="Give the key on standard input with --key-stdin, or name its variable with --key-env",
             code="no_key",
         )
     return checked_key(ask_hidden(f"{vendor} API key (not shown): "), "What was entered")
@@ -92,7 +92,7 @@ def checked_key(text: str, source: str) -> str:
     if wrong:
         raise UsageError(
             f"{source} is not a key: it {wrong}",
-            advice="copy the key from the vendor's dashboard again, alone and whole",
+            advice="Copy the key from the vendor's dashboard again, alone and whole",
             code="bad_key",
         )
     return key
@@ -111,7 +111,7 @@ async def unlocked(services: Services) -> SecretStore:
     if not can_ask():
         raise VaultLocked(
             f"The secret store ({store.label}) needs its passphrase",
-            advice=f"set {PASSPHRASE_VARIABLE}, or run the command in a terminal to be asked",
+            advice=f"Set {PASSPHRASE_VARIABLE}, or run the command in a terminal to be asked",
             code="vault_locked",
         )
     if getattr(store, "is_new", False):
@@ -133,11 +133,11 @@ def _new_passphrase(label: str) -> str:
     say(f"it is asked for in every new terminal unless {PASSPHRASE_VARIABLE} is set. It cannot be recovered.")
     first = ask_hidden("New passphrase: ")
     if not first:
-        raise UsageError("An empty passphrase protects nothing", advice="choose one", code="bad_passphrase")
+        raise UsageError("An empty passphrase protects nothing", advice="Choose one", code="bad_passphrase")
     if ask_hidden("The same again: ") != first:
         raise UsageError(
             "The two passphrases differ, nothing was stored",
-            advice="run the command again",
+            advice="Run the command again",
             code="bad_passphrase",
         )
     return first
@@ -153,7 +153,7 @@ def confirm_removal(what: str, name: str, *, yes: bool) -> bool:
     if not can_ask():
         raise UsageError(
             f"This removes {what}, and there is no terminal to ask on",
-            advice="add --yes if that is what you want",
+            advice="Add --yes if that is what you want",
             code="not_confirmed",
         )
     say(f"This removes {what}. It cannot be undone.")

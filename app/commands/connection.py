@@ -102,7 +102,7 @@ async def _add(services: Services, args: Namespace) -> int:
     if any(item.provider is vendor for item in await services.companies.connections(company.name)):
         raise UsageError(
             f"{company.name} has a {vendor} connection already",
-            advice=f"replace its key with `callboard connection rotate {company.name} {vendor}`",
+            advice=f"Replace its key with `callboard connection rotate {company.name} {vendor}`",
             code="connection_exists",
         )
     key = read_key(vendor, from_stdin=args.key_stdin, variable=args.key_env)
@@ -161,7 +161,7 @@ async def _key_may_be_stored(
         return True
     error = _error_of(check)
     if error.category is Category.AUTHENTICATION or args.key_stdin or args.json or not can_ask():
-        advice = f"{error.advice}; nothing was stored" if error.advice else "nothing was stored"
+        advice = f"{error.advice}; nothing was stored" if error.advice else "Nothing was stored"
         if error.category is not Category.AUTHENTICATION:
             advice += " (--no-test stores the key untested)"
         raise ServiceError(error.message, category=error.category, advice=advice, code=error.code)
@@ -248,7 +248,7 @@ async def _require(services: Services, args: Namespace) -> ConnectionInfo:
 def _no_connection(company: str, vendor: str | None) -> UsageError:
     return UsageError(
         f"{company} has no {vendor + ' ' if vendor else ''}connection",
-        advice=f"add one with `callboard connection add {company} {vendor or 'VENDOR'}`",
+        advice=f"Add one with `callboard connection add {company} {vendor or 'VENDOR'}`",
         code="unknown_connection",
     )
 

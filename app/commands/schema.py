@@ -49,7 +49,7 @@ def run(args: Namespace) -> int:
     else:
         raise UsageError(
             f"There is no JSON output of the kind {args.kind}",
-            advice=f"the kinds are {', '.join(SCHEMAS)}",
+            advice=f"The kinds are {', '.join(SCHEMAS)}",
             code="unknown_kind",
         )
     return ExitCode.DONE

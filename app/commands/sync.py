@@ -89,7 +89,7 @@ def run(args: Namespace) -> int:
     if args.resume and (args.company or args.agent):
         raise UsageError(
             "A resumed run keeps its own agents",
-            advice="leave --company and --agent out, or start a new run without --resume",
+            advice="Leave --company and --agent out, or start a new run without --resume",
             code="usage",
         )
     return with_services(args, lambda services: _sync(services, args), vendors=True)
@@ -138,7 +138,7 @@ async def _connections_in_scope(services: Services, args: Namespace) -> int:
     if company is None and not await services.companies.list():
         raise UsageError(
             "There is no company to sync yet",
-            advice="add one: callboard company add NAME, then callboard connection add NAME retell; "
+            advice="Add one: callboard company add NAME, then callboard connection add NAME retell; "
             "or try the demo company: callboard sync --demo",
             code="no_company",
         )
@@ -147,7 +147,7 @@ async def _connections_in_scope(services: Services, args: Namespace) -> int:
         whose = clean_line(company) if company else "NAME"
         raise UsageError(
             f"{whose} has no connection yet" if company else "No company has a connection yet",
-            advice=f"add a vendor's key: callboard connection add {whose} retell (or elevenlabs)",
+            advice=f"Add a vendor's key: callboard connection add {whose} retell (or elevenlabs)",
             code="no_connection",
         )
     return len(connections)

@@ -28,8 +28,8 @@ from services.security import MemoryStore
 
 NOW = 1_760_000_000_000
 MINUTE = 60_000
-WRONG_KEY = ErrorInfo("authentication", "Retell refused the key", "enter the right one")
-DOWN = ErrorInfo("transient", "Retell could not be reached", "check the network")
+WRONG_KEY = ErrorInfo("authentication", "Retell refused the key", "Enter the right one")
+DOWN = ErrorInfo("transient", "Retell could not be reached", "Check the network")
 
 
 def card(id: int = 1, **changes: Any) -> AgentCard:  # noqa: A002

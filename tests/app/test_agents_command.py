@@ -80,7 +80,7 @@ def test_an_empty_mirror_says_so(callboard, services):
 
 @pytest.mark.parametrize(
     ("words", "said"),
-    [(["--company", "acne"], "did you mean acme?"), (["--filter", "statsu:error"], "Did you mean status")],
+    [(["--company", "acne"], "Did you mean acme?"), (["--filter", "statsu:error"], "Did you mean status")],
 )
 def test_wrong_names_are_2(words, said, callboard, agents):
     result = callboard("agents", "list", *words)
@@ -98,7 +98,7 @@ def test_show_lists_the_candidates(callboard, agents):
     assert result.code == 2
     assert "Front desk (agent_0001, acme)" in result.err
     assert "Front office (agent_0002, acme)" in result.err
-    assert "did you mean Front desk?" in callboard("agents", "show", "Frnt dsk").err
+    assert "Did you mean Front desk?" in callboard("agents", "show", "Frnt dsk").err
 
 
 def test_show_says_the_error_and_what_to_do(callboard, agents):

@@ -82,7 +82,7 @@ def test_remove_asks_for_the_name(typed, code, removed, callboard, services, som
 
 def test_unknown_names_name_the_nearest(callboard, services):
     services.with_company(Provider.RETELL)
-    assert "did you mean acme?" in callboard("company", "remove", "acm", "--yes").err
+    assert "Did you mean acme?" in callboard("company", "remove", "acm", "--yes").err
     result = callboard("connection", "test", "acme", "elevenlabs")
     assert result.code == 2
     assert "connection add acme elevenlabs" in result.err

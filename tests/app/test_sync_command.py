@@ -113,7 +113,7 @@ def test_what_is_asked_of_the_service(words, expected, callboard, services):
 
 @pytest.mark.parametrize(
     ("words", "said"),
-    [(["--company", "acne"], "did you mean acme?"), (["--resume", "--agent", "x"], "--resume")],
+    [(["--company", "acne"], "Did you mean acme?"), (["--resume", "--agent", "x"], "--resume")],
 )
 def test_wrong_words_are_2_and_ask_nothing(words, said, callboard, services):
     result = callboard("sync", *words)
