@@ -139,6 +139,38 @@ MIRROR_AGE = _or_null(
     {**COUNT, "description": "milliseconds since the last sync ended; null when there was none"}
 )
 
+SERVE_EVENT: Schema = {
+    **_object({"event": _one_of(("started", "role", "run", "problem", "stopped")), "at": TIME}),
+    "description": "what else it has depends on `event`",
+    "oneOf": [
+        _object(
+            {
+                "event": {"const": "started"},
+                "log": {**TEXT, "description": "the file that has the detail of every failure"},
+                "schedules": _list(_object({"cause": TEXT, "forced": FLAG, "next_at": TIME})),
+            }
+        ),
+        _object(
+            {"event": {"const": "role"}, "active": {**FLAG, "description": "this process runs the schedule"}}
+        ),
+        _object(
+            {
+                "event": {"const": "run"},
+                "cause": TEXT,
+                "due_at": TIME,
+                "status": {"anyOf": [_one_of(RunStatus), {"type": "null"}]},
+                "run_id": _or_null(TEXT),
+                "counts": _or_null(COUNTS),
+                "requests": _or_null(COUNT),
+                "duration_ms": _or_null(COUNT),
+                "result": {**TEXT, "description": "how it ended, in words"},
+                "next_at": _or_null(TIME),
+            }
+        ),
+        _object({"event": {"const": "problem"}, "error": _or_null(ERROR)}),
+        _object({"event": {"const": "stopped"}}),
+    ],
+}
 SUMMARIES: dict[str, str] = {
     "sync": "callboard sync",
     "agents": "callboard agents list",
@@ -152,6 +184,7 @@ SUMMARIES: dict[str, str] = {
     "run": "callboard runs RUN",
     "audit": "callboard audit",
     "doctor": "callboard doctor",
+    "serve-event": "callboard serve, one object a line",
     "config": "callboard config show, callboard config validate",
     "error": "any command that could not do its work",
 }
@@ -188,6 +221,7 @@ SCHEMAS: dict[str, Schema] = {
             "findings": _list(_object({"name": TEXT, "status": TEXT, "found": TEXT, "advice": TEXT})),
         }
     ),
+    "serve-event": SERVE_EVENT,
     "config": _object({"file": TEXT, "problems": _list(_object({"message": TEXT, "advice": TEXT}))}),
     "error": _object(
         {

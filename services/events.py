@@ -83,9 +83,22 @@ class SyncFinished(Event):
 
 @dataclass(frozen=True, slots=True)
 class ScheduleChanged(Event):
-    """The next scheduled sync moved; `next_at` is None when nothing is scheduled in this process."""
+    """The next scheduled sync moved, or who runs it did; `next_at` is None when nothing is scheduled."""
 
     next_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleRan(Event):
+    """A due time that this process took is settled. `report` is None where no sync came about."""
+
+    schedule: str
+    cause: str
+    due_at: int
+    finished_at: int
+    result: str
+    """What is stored of it, in words: `done: 12 unchanged, 1 updated`, or why there was no sync."""
+    report: SyncReport | None
 
 
 E = TypeVar("E", bound=Event)

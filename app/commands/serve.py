@@ -1,0 +1,231 @@
+"""`callboard serve`: run the schedule without a screen, until SIGTERM or Ctrl-C.
+
+One line on standard output for every scheduled sync that ended; the detail of failures is in the sync
+log. Any number of these and of open consoles share the work of one database: each due sync runs once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from argparse import Namespace
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from app.commands._run import with_services
+from app.commands._secrets import unlocked
+from app.output import ExitCode, iso, plural, safe_json, say, say_error, seconds, write_line
+from services.errors import Category, ServiceError, UsageError
+from services.events import ScheduleChanged, ScheduleRan
+from services.text import clean_line
+
+if TYPE_CHECKING:
+    from app.parsing import Subparsers
+    from services.container import Services
+    from services.model import ErrorInfo
+
+DESCRIPTION = """\
+Run the schedule without a screen: hourly what is stale, once a day everything (settings hourly_sync,
+daily_sync and timezone). Runs until Ctrl-C or SIGTERM. With several on one database, or a console beside
+it, each sync still happens exactly once, and what was missed while nothing ran is made up once.
+"""
+EXAMPLES = """\
+examples:
+  callboard serve
+  callboard serve --json               one JSON object a line, for a log collector
+  callboard serve --demo
+
+exit codes: 0 stopped by a signal, 1 the database cannot be opened, 2 every schedule is switched off,
+5 the secret store needs its passphrase
+"""
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    parser = subparsers.add_parser(
+        "serve", help="run the schedule without a screen", description=DESCRIPTION, epilog=EXAMPLES
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object a line")
+
+
+def run(args: Namespace) -> int:
+    return with_services(args, lambda services: _serve(services, args), vendors=True)
+
+
+async def _serve(services: Services, args: Namespace) -> int:
+    if not services.schedule.upcoming():
+        raise UsageError(
+            "Every schedule is switched off, there is nothing to run",
+            advice="set hourly_sync = true or a time for daily_sync; callboard config show lists them",
+            code="nothing_scheduled",
+        )
+    stop = asyncio.Event()
+    with _stopping(stop):
+        if await services.companies.connections():
+            await unlocked(services)
+        else:
+            say("No company has a connection yet: each sync finds nothing to do until one is added.")
+        reporter = Reporter(services, stop, as_json=args.json)
+        reporter.started()
+        with reporter.listening():
+            try:
+                await services.schedule.start()
+                reporter.changed()
+                await stop.wait()
+            finally:
+                await services.schedule.aclose()
+        reporter.stopped()
+    if reporter.reader_gone:
+        raise BrokenPipeError
+    return ExitCode.DONE
+
+
+class Reporter:
+    """Tells what the schedule does: lines for people, or JSON lines.
+
+    When the reader of standard output has gone away, `stop` is set and `reader_gone` says why.
+    """
+
+    def __init__(self, services: Services, stop: asyncio.Event, *, as_json: bool) -> None:
+        self._services = services
+        self._schedule = services.schedule
+        self._stop = stop
+        self._json = as_json
+        self._active: bool | None = None
+        self._problem: ErrorInfo | None = None
+        self.reader_gone = False
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Report every event of the schedule until the block is left."""
+        subscriptions = (
+            self._services.bus.subscribe(ScheduleRan, self._ran),
+            self._services.bus.subscribe(ScheduleChanged, lambda _: self.changed()),
+        )
+        try:
+            yield
+        finally:
+            for unsubscribe in subscriptions:
+                unsubscribe()
+
+    def started(self) -> None:
+        """Where the log is, and what comes next."""
+        upcoming = self._schedule.upcoming()
+        if self._json:
+            schedules = [
+                {"cause": each.cause, "forced": each.forced, "next_at": iso(each.at)} for each in upcoming
+            ]
+            self._emit("started", log=_log_file(), schedules=schedules)
+            return
+        say(f"The log with every failure's detail: {_log_file()}")
+        for each in upcoming:
+            what = "every agent is read again" if each.forced else "what is stale is read"
+            say(f"Next {each.cause}: {self._local(each.at)} ({what})")
+        say("Ctrl-C stops it.")
+
+    def changed(self) -> None:
+        """Whether this process or another runs the schedule, and what keeps it from doing so."""
+        if self._schedule.problem != self._problem:
+            self._problem = problem = self._schedule.problem
+            if self._json:
+                self._emit("problem", error=problem.as_dict() if problem else None)
+            elif problem:
+                category = Category(problem.category)
+                say_error(ServiceError(problem.message, category=category, advice=problem.advice))
+            else:
+                say("The database answers again.")
+        if self._schedule.problem is None and self._schedule.holder != self._active:
+            self._active = self._schedule.holder
+            if self._json:
+                self._emit("role", active=self._active)
+            elif self._active:
+                say("This process runs the schedule.")
+            else:
+                say("Another Callboard on this database runs the schedule; this one takes over if it ends.")
+
+    def stopped(self) -> None:
+        """The last word."""
+        if self._json:
+            self._emit("stopped")
+        else:
+            say("Stopped.")
+
+    def _ran(self, event: ScheduleRan) -> None:
+        report = event.report
+        if self._json:
+            self._emit(
+                "run",
+                cause=event.cause,
+                due_at=iso(event.due_at),
+                status=report.status.value if report else None,
+                run_id=report.run_id if report else None,
+                counts=report.counts() if report else None,
+                requests=report.requests if report else None,
+                duration_ms=report.duration_ms if report else None,
+                result=event.result,
+                next_at=iso(self._schedule.next_at),
+            )
+            return
+        parts = [self._local(event.finished_at), event.cause, event.result]
+        if report:
+            parts += [plural(report.requests, "request"), seconds(report.duration_ms)]
+        self._write("  ".join(parts))
+
+    def _emit(self, event: str, **members: Any) -> None:
+        at = iso(self._services.clock.now())
+        document = {"schema": "callboard.serve-event/1", "event": event, "at": at, **members}
+        self._write(safe_json(json.dumps(document)))
+
+    def _write(self, line: str) -> None:
+        if self.reader_gone:
+            return
+        try:
+            write_line(line if self._json else clean_line(line))
+            sys.stdout.flush()
+        except BrokenPipeError:
+            self.reader_gone = True
+            self._stop.set()
+
+    def _local(self, at: int) -> str:
+        from datetime import datetime
+
+        moment = datetime.fromtimestamp(at / 1000, tz=self._schedule.zone)
+        return f"{moment:%Y-%m-%d %H:%M:%S %Z}"
+
+
+def _log_file() -> str:
+    from app.logs import SYNC_LOG
+    from app.paths import paths_from
+
+    return str(paths_from(os.environ).log_dir / SYNC_LOG)
+
+
+@contextlib.contextmanager
+def _stopping(stop: asyncio.Event) -> Iterator[None]:
+    """The first SIGTERM, SIGINT or SIGHUP asks to stop; the second one ends the process by that signal."""
+    loop = asyncio.get_running_loop()
+    known = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    watched = [number for number in known if signal.getsignal(number) is not signal.SIG_IGN]  # nohup
+
+    def ask() -> None:
+        for number in watched:
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
+        stop.set()
+
+    before = {number: signal.getsignal(number) for number in watched}
+    try:
+        for number in watched:
+            loop.add_signal_handler(number, ask)
+    except (NotImplementedError, ValueError, RuntimeError):  # a platform or thread without: plain Ctrl-C
+        yield
+        return
+    try:
+        yield
+    finally:
+        for number in watched:
+            loop.remove_signal_handler(number)
+            signal.signal(number, before[number])
