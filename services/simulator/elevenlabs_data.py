@@ -124,10 +124,9 @@ def _built_in(rng: random.Random) -> Json:
     return tools
 
 
-def conversation_config(
+def _prompt(
     rng: random.Random, index: int, name: str, language: str, tool_ids: list[str], documents: list[Json]
 ) -> Json:
-    """How an agent talks: `conversation_config` of the agent object."""
     llm = "claude-opus-6" if index % 13 == 6 else rng.choice(_LLMS)
     prompt: Json = {
         "prompt": words.prompt(rng, name, language),
@@ -162,6 +161,14 @@ def conversation_config(
             "model_id": "house-model",
             "request_headers": {},
         }
+    return prompt
+
+
+def conversation_config(
+    rng: random.Random, index: int, name: str, language: str, tool_ids: list[str], documents: list[Json]
+) -> Json:
+    """How an agent talks: `conversation_config` of the agent object."""
+    prompt = _prompt(rng, index, name, language, tool_ids, documents)
     config: Json = {
         "asr": {
             "quality": "high",
