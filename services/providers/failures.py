@@ -1,6 +1,6 @@
 """What a vendor's answer or a broken connection means, in words an operator can act on.
 
-Messages name the vendor and the host, never a header or the key. Sources of the bodies: the vendors'
+Messages name the vendor, and the host where the address may be what is wrong; never a header or the key. Sources of the bodies: the vendors'
 specs and SDKs (Retell `error_message`, `message` or `error`; ElevenLabs `detail` as object, list or text).
 """
 
@@ -108,7 +108,7 @@ def from_status(peer: Peer, status: int, headers: Mapping[str, str], data: Any, 
         return _redirected(peer, headers.get("location", ""))
     if "quota_exceeded" in said.words:
         return ServiceError(
-            f"{peer} says the quota of this account is used up{because}",
+            f"{peer.vendor} says the quota of this account is used up{because}",
             advice=f"Raise the quota or the plan at {peer.vendor}, or wait for the next period",
             code="quota_exceeded",
         )
@@ -116,7 +116,7 @@ def from_status(peer: Peer, status: int, headers: Mapping[str, str], data: Any, 
         return _missing_permission(peer, because, said.text)
     if status == 401:
         return ServiceError(
-            f"{peer} refused the key{because}",
+            f"{peer.vendor} refused the key{because}",
             category=Category.AUTHENTICATION,
             advice=f"Create or copy a valid API key at {peer.vendor} and rotate this connection's key",
             code="wrong_key",
@@ -127,7 +127,7 @@ def from_status(peer: Peer, status: int, headers: Mapping[str, str], data: Any, 
         return _too_many(peer, because, wait)
     if status == 408 or status >= 500:
         return ServiceError(
-            f"{peer} answered {status} {_reason(status)}{because}".rstrip(),
+            f"{peer.vendor} answered {status} {_reason(status)}{because}".rstrip(),
             category=Category.TIMEOUT if status in (408, 504) else Category.TRANSIENT,
             advice=f"Try again in a few minutes; if it stays, look at the status page of {peer.vendor}",
             code="server_error",
@@ -142,24 +142,24 @@ def from_status(peer: Peer, status: int, headers: Mapping[str, str], data: Any, 
 def _refused(peer: Peer, status: int, because: str) -> ServiceError:
     if status == 402:
         return ServiceError(
-            f"{peer} wants a payment first{because}",
+            f"{peer.vendor} wants a payment first{because}",
             advice=f"Set up billing for this account at {peer.vendor}",
             code="payment_required",
         )
     if status in (404, 410):
         return ServiceError(
-            f"{peer} does not know what was asked for{because}",
+            f"{peer.vendor} does not know what was asked for{because}",
             advice=f"It was deleted at {peer.vendor}, or the base URL or the key belongs elsewhere",
             code="not_found",
         )
     if status in (400, 422):
         return ServiceError(
-            f"{peer} did not accept the request{because}",
+            f"{peer.vendor} did not accept the request{because}",
             advice="Check that the base URL is this vendor's API and that the program is up to date",
             code="invalid_request",
         )
     return ServiceError(
-        f"{peer} answered {status} {_reason(status)}{because}".rstrip(),
+        f"{peer.vendor} answered {status} {_reason(status)}{because}".rstrip(),
         category=Category.TRANSIENT if status in (409, 425) else Category.PERMANENT,
         advice="Check that the base URL is this vendor's API",
         code="refused",
@@ -170,7 +170,7 @@ def _missing_permission(peer: Peer, because: str, text: str) -> ServiceError:
     found = _PERMISSION.search(text)
     name = f" the permission {found[1]}" if found else " a permission"
     return ServiceError(
-        f"The key lacks{name} at {peer}{because}",
+        f"The key lacks{name} at {peer.vendor}{because}",
         category=Category.AUTHENTICATION,
         advice=f"Give the key{name} at {peer.vendor}, or use another key",
         code="missing_permission",
@@ -180,7 +180,7 @@ def _missing_permission(peer: Peer, because: str, text: str) -> ServiceError:
 def _too_many(peer: Peer, because: str, wait: float | None) -> ServiceError:
     when = f", retry in {spell_seconds(wait)}" if wait else ""
     return ServiceError(
-        f"{peer} answered 429 too many requests{when}{because}",
+        f"{peer.vendor} answered 429 too many requests{when}{because}",
         category=Category.RATE_LIMIT,
         advice=f"Wait {spell_seconds(wait) if wait else 'a minute'} and sync again",
         code="rate_limited",
@@ -272,13 +272,13 @@ def from_transport(peer: Peer, exc: BaseException, timeout: float) -> ServiceErr
         return _unreachable(peer, "no connection came about", "Check the network, VPN and firewall")
     if isinstance(exc, (httpx.NetworkError, httpx.RemoteProtocolError, httpx.DecodingError, OSError)):
         return ServiceError(
-            f"{peer} broke the connection off before the answer was complete",
+            f"{peer.vendor} broke the connection off before the answer was complete",
             category=Category.TRANSIENT,
             advice="Try again; if it stays, check the network in between",
             code="connection_lost",
         )
     return ServiceError(
-        f"The request to {peer} could not be made",
+        f"The request to {peer.vendor} could not be made",
         advice="Check the base URL and the key for stray characters",
         code="bad_request",
     )

@@ -308,7 +308,7 @@ def _refuse_odd_key(key: Secret, peer: Peer) -> None:
     value = key.reveal()
     if not value or any(not 33 <= ord(char) <= 126 for char in value):
         raise ServiceError(
-            f"The key for {peer} is empty or holds characters that no key has",
+            f"The key for {peer.vendor} is empty or holds characters that no key has",
             category=Category.AUTHENTICATION,
             advice="Copy the key again, without spaces, quotes or line ends",
             code="wrong_key",
