@@ -1,4 +1,4 @@
-"""Log files: the program's own, and the sync log with the detail of every failure. Both rotate, both are redacted."""
+"""Log files: the program's own, and the sync log with the detail of every failure; rotated and redacted."""
 
 from __future__ import annotations
 
@@ -34,8 +34,15 @@ def set_up(folder: Path, level: str) -> None:
         root.addHandler(logging.NullHandler())
 
 
+class _LogFile(RotatingFileHandler):
+    """A log file on a disk that may become full or read-only: that costs lines, never a word on the terminal."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        return
+
+
 def _handler(path: Path) -> RotatingFileHandler:
-    handler = RotatingFileHandler(path, maxBytes=LARGEST, backupCount=KEPT, encoding="utf-8", delay=True)
+    handler = _LogFile(path, maxBytes=LARGEST, backupCount=KEPT, encoding="utf-8", delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     handler.addFilter(RedactingFilter())
     return handler

@@ -20,7 +20,9 @@ if "textual.constants" in sys.modules:  # a pytest plug-in was faster
 
 
 @pytest.fixture(autouse=True)
-def own_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def own_environment(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Path]:
     """A temporary `CALLBOARD_HOME`, and a keyring that keeps nothing. Yields that home."""
     home = tmp_path_factory.mktemp("home", numbered=True)
     for name in LEAKING:

@@ -28,7 +28,12 @@ def tracked() -> list[Path]:
     if done.returncode == 0 and done.stdout:
         found = [ROOT / name for name in done.stdout.decode().split("\0") if name]
     else:
-        found = [*modules(*PACKAGES, "tests"), ROOT / "README.md", ROOT / "pyproject.toml", ROOT / "styles.tcss"]
+        found = [
+            *modules(*PACKAGES, "tests"),
+            ROOT / "README.md",
+            ROOT / "pyproject.toml",
+            ROOT / "styles.tcss",
+        ]
     return [path for path in found if path.is_file()]
 
 
@@ -37,7 +42,12 @@ def relative(path: Path) -> str:
 
 
 def test_imports_keep_the_contracts():
-    command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command as run; run()", "--no-cache"]
+    command = [
+        sys.executable,
+        "-c",
+        "from importlinter.cli import lint_imports_command as run; run()",
+        "--no-cache",
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -62,7 +72,9 @@ def test_services_know_no_terminal():
 
 
 def test_no_module_is_a_god():
-    sizes = {relative(path): len(path.read_text(encoding="utf-8").splitlines()) for path in modules(*PACKAGES)}
+    sizes = {
+        relative(path): len(path.read_text(encoding="utf-8").splitlines()) for path in modules(*PACKAGES)
+    }
     assert not {name: lines for name, lines in sizes.items() if lines > MOST_LINES}
 
 
@@ -167,7 +179,9 @@ _PLACES = [rf"/{name}/" for name in ("work", "root", "farm")]
 FOREIGN = re.compile("|".join([*_HOSTS, *(rf"(?<![\w.<:/-]){place}" for place in _PLACES)]))
 
 
-@pytest.mark.parametrize("suffixes", [(".py", ".tcss", ".mako"), (".md", ".toml", ".sh", "run", ".yml", ".cfg")])
+@pytest.mark.parametrize(
+    "suffixes", [(".py", ".tcss", ".mako"), (".md", ".toml", ".sh", "run", ".yml", ".cfg")]
+)
 def test_nothing_of_this_machine(suffixes):
     guilty = []
     for path in tracked():
@@ -184,6 +198,7 @@ def test_every_marker_names_the_product():
         values = [
             ast.literal_eval(node.value)
             for node in tree.body
-            if isinstance(node, ast.Assign) and any(getattr(t, "id", "") == "__product__" for t in node.targets)
+            if isinstance(node, ast.Assign)
+            and any(getattr(t, "id", "") == "__product__" for t in node.targets)
         ]
         assert values == ["callboard"], package

@@ -14,8 +14,11 @@ JSON_TYPE = b"application/json"
 
 
 def encode(data: Any) -> bytes:
-    """Compact UTF-8 JSON; 1.0 stays 1.0 and non-ASCII text is not escaped."""
-    return json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode()
+    """Compact UTF-8 JSON; 1.0 stays 1.0 and non-ASCII text is not escaped, unless it holds half a surrogate pair."""
+    try:
+        return json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError:
+        return json.dumps(data, separators=(",", ":")).encode()
 
 
 class Document:

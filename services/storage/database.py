@@ -23,7 +23,7 @@ from sqlmodel import Session
 from services.errors import ServiceError
 from services.storage.failures import explain
 from services.storage.location import DatabaseLocation
-from services.storage.reader import Reader, SchemaState
+from services.storage.reader import Reader, SchemaState, newer
 
 T = TypeVar("T")
 Job = tuple[Callable[[Session], Any], "Future[Any]"]
@@ -163,11 +163,7 @@ def prepare_schema(where: DatabaseLocation) -> None:
     if state is SchemaState.CURRENT:
         return
     if state is SchemaState.NEWER:
-        raise ServiceError(
-            f"{where.label} was written by a newer version of Callboard",
-            advice="update Callboard, or set CALLBOARD_HOME to another folder; nothing was changed",
-            code="newer_database",
-        )
+        raise newer(where)
     try:
         if where.path is not None:
             where.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

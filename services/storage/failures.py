@@ -32,6 +32,13 @@ def explain(error: Exception, where: DatabaseLocation) -> Exception:
             advice="give your user write access to the file and its folder, or set CALLBOARD_HOME elsewhere",
             code="read_only",
         )
+    if "disk i/o error" in text:
+        return ServiceError(
+            f"the disk that holds {place} is full or fails; it could not be used",
+            category=Category.TRANSIENT,
+            advice="Free some space, then try again; if there is enough, look for disk errors in the system log",
+            code="disk_failed",
+        )
     if "unable to open" in text:
         return ServiceError(
             f"{place} cannot be opened",

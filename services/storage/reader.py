@@ -53,6 +53,8 @@ class Reader:
         except ServiceError as error:
             if error.code == "missing_table":
                 return SchemaState.MISSING
+            if error.code == "newer_database":
+                return SchemaState.NEWER
             raise
         if not found:
             return SchemaState.MISSING
@@ -84,7 +86,9 @@ class Reader:
                 if self._connection is None:
                     if self.where.path is not None and not self.where.path.exists():
                         return empty
-                    self._connection = _connect(self.where)
+                    connection = _connect(self.where)
+                    _refuse_newer(connection, self.where)
+                    self._connection = connection
                 return read(self._connection)
             except ServiceError:
                 raise
@@ -103,6 +107,30 @@ class Reader:
                 connection.close()
             except Exception:
                 return
+
+
+def newer(where: DatabaseLocation) -> ServiceError:
+    """What is said about a database whose version this program does not know."""
+    return ServiceError(
+        f"{where.label} was written by a newer version of Callboard",
+        advice="Update Callboard, or set CALLBOARD_HOME to another folder; nothing was changed",
+        code="newer_database",
+    )
+
+
+def _refuse_newer(connection: Any, where: DatabaseLocation) -> None:
+    """Raise before anything is read that a newer version may have given another meaning."""
+    try:
+        found = connection.execute("SELECT version_num FROM alembic_version").fetchall()
+    except Exception as error:
+        text = str(error).lower()
+        if "no such table" in text or "does not exist" in text:
+            return
+        connection.close()
+        raise
+    if any(str(version) not in KNOWN for (version,) in found):
+        connection.close()
+        raise newer(where)
 
 
 def _connect(where: DatabaseLocation) -> Any:

@@ -105,7 +105,9 @@ async def test_killed_at_random_moments(own_environment):
             new = digests(home)
             for state in found:
                 assert state.keys() == old.keys()
-                assert {agent for agent, digest in state.items() if digest not in (old[agent], new[agent])} == set()
+                assert {
+                    agent for agent, digest in state.items() if digest not in (old[agent], new[agent])
+                } == set()
                 mixed += 0 < sum(state[agent] == new[agent] != old[agent] for agent in state) < AGENTS
             assert all(old[agent] != new[agent] for agent in old)
             old = new

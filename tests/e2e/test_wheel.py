@@ -65,7 +65,12 @@ def _builder(source: Path, out: Path) -> list[str]:
 def _pip() -> list[str]:
     """A pip: of this environment, or of the Python it was made from."""
     for python in (sys.executable, getattr(sys, "_base_executable", ""), shutil.which("python3") or ""):
-        if python and not subprocess.run([python, "-m", "pip", "--version"], capture_output=True, check=False).returncode:
+        if (
+            python
+            and not subprocess.run(
+                [python, "-m", "pip", "--version"], capture_output=True, check=False
+            ).returncode
+        ):
             return [python, "-m", "pip", "--disable-pip-version-check"]
     unavailable("pip is not installed")
 
@@ -117,7 +122,11 @@ def test_contents(wheel):
     assert {name for name in top if not name.endswith(".dist-info")} == {"app", "screens", "services"}
     assert "app/styles.tcss" in names
     migrations = "services/storage/migrations"
-    assert {f"{migrations}/script.py.mako", f"{migrations}/env.py", f"{migrations}/versions/0001_first.py"} <= set(names)
+    assert {
+        f"{migrations}/script.py.mako",
+        f"{migrations}/env.py",
+        f"{migrations}/versions/0001_first.py",
+    } <= set(names)
     assert not [name for name in names if "tests/" in name or name.endswith(".pyc")]
     sources = {
         str(path.relative_to(ROOT))

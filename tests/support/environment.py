@@ -7,7 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 
 PREFIXES = ("CALLBOARD_", "TEXTUAL_")
-LEAKING = ("NO_COLOR", "FORCE_COLOR", "COLORTERM", "SSH_CONNECTION", "SSH_TTY", "SSH_CLIENT", "LINES", "COLUMNS")
+LEAKING = (
+    "NO_COLOR",
+    "FORCE_COLOR",
+    "COLORTERM",
+    "SSH_CONNECTION",
+    "SSH_TTY",
+    "SSH_CLIENT",
+    "LINES",
+    "COLUMNS",
+)
 OURS = "CALLBOARD_TEST_"
 """Variables of the test run itself start so."""
 

@@ -33,7 +33,12 @@ class Ended:
 
 
 def callboard(
-    home: Path, *words: str, stdin: str = "", patience: float = 120, folder: Path | None = None, **environment: str
+    home: Path,
+    *words: str,
+    stdin: str = "",
+    patience: float = 120,
+    folder: Path | None = None,
+    **environment: str,
 ) -> Ended:
     """Run the command on this data folder and wait for its end."""
     done = subprocess.run(
