@@ -1,7 +1,8 @@
 """What a vendor's answer or a broken connection means, in words an operator can act on.
 
-Messages name the vendor, and the host where the address may be what is wrong; never a header or the key. Sources of the bodies: the vendors'
-specs and SDKs (Retell `error_message`, `message` or `error`; ElevenLabs `detail` as object, list or text).
+Messages name the vendor, and the host where the address may be what is wrong; never a header or the
+key. They begin with what a card has room for. Sources of the bodies: the vendors' specs and SDKs (Retell
+`error_message`, `message` or `error`; ElevenLabs `detail` as object, list or text).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from services.text import clean_line
 CONNECT_TIMEOUT: Final = 10.0
 """Seconds a connection may take to come about, unless a whole attempt may take less."""
 
-_PERMISSION: Final = re.compile(r"permissions?[\s:]+['\"`]?([A-Za-z][\w.:-]*_[\w.:-]*)", re.IGNORECASE)
+_PERMISSION: Final = re.compile(r"permissions?[\s:]+['\"`]?([A-Za-z][\w.:-]*_[\w.:-]*\w)", re.IGNORECASE)
 _ABSENT: Final = re.compile(
     r"\bnot found\b|\b(cannot|could not|can't) find\b|\bdoes not exist\b", re.IGNORECASE
 )

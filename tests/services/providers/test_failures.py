@@ -22,6 +22,9 @@ from tests.support.rawserver import Reply, raw_server, reply, scripted, self_sig
 KEY = "key-for-tests-0123456789"
 Connect = Callable[..., Any]
 
+NAMES_THE_ADDRESS = {"html", "redirect", "unreachable", "certificate", "tls", "timeout"}
+"""Failures where a wrong address may be the cause, so the operator must see it."""
+
 
 async def failure(
     connect: Connect, answer: Reply, provider: Provider = Provider.RETELL, **options: Any
@@ -30,7 +33,9 @@ async def failure(
         with pytest.raises(ServiceError) as caught:
             await client.agent("agent_1")
         error = caught.value
-        assert str(server.port) in error.message
+        assert error.message
+        if error.code in NAMES_THE_ADDRESS:
+            assert str(server.port) in error.message
         assert KEY not in "".join(traceback.format_exception(error)) + error.advice
         assert error.advice
         assert not error.message.endswith(".")
