@@ -1,4 +1,4 @@
-"""The console: the Textual app around the screens. Wiring, themes, live updates, errors, the terminal's end."""
+"""The console: the Textual app around the screens. Wiring, theme, live updates, errors, the end."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from textual.screen import Screen
 from textual.worker import Worker, WorkerState
 
 from app.paths import stylesheet
-from app.terminal import HANGUP_CODE, end_without_fail, flush_interval, steady_driver, watch_hangup
+from app.pulse import Pulse
+from app.terminal import HANGUP_CODE, end_without_fail, steady_driver, watch_hangup
 from screens.actions import ACTIVITY, AGENTS, COMPANIES, EVERYWHERE, bindings_of
 from screens.agents import AgentsScreen
 from screens.frame import Frame
 from screens.glyphs import ASCII, UNICODE
-from screens.live import Changes, Live
 from screens.ports import Secrets, Services
 from screens.theme import DARK, FALLBACKS, LIGHT, PLAIN, THEMES, theme_name
 from services.errors import ServiceError, VaultLocked
@@ -28,8 +28,8 @@ from services.errors import ServiceError, VaultLocked
 if TYPE_CHECKING:
     from textual.command import Provider
 
-POLL = 2.0
-"""Seconds between looks at whether another process wrote the database."""
+LEAVE_DEMO = "leave demo"
+"""The app's result when the operator wants to set up a company of their own."""
 
 
 def _provider() -> type[Provider]:
@@ -38,7 +38,7 @@ def _provider() -> type[Provider]:
     return ActionProvider
 
 
-class Callboard(App[None], inherit_bindings=False):
+class Callboard(App[str], inherit_bindings=False):
     """Built around a container of services; opens with the agents screen."""
 
     TITLE = "Callboard"
@@ -48,20 +48,19 @@ class Callboard(App[None], inherit_bindings=False):
     ENABLE_COMMAND_PALETTE = False
     """The registry's `go to` opens it instead, so that its keys are in the registry too."""
 
-    def __init__(self, services: Services, *, driver_class: Any = None) -> None:
+    def __init__(self, services: Services, *, set_up: bool = False, driver_class: Any = None) -> None:
+        """`set_up` begins with setting up a company, if there is none."""
         self.services = services
+        self._set_up_first = set_up
         self.glyphs = ASCII if services.settings.ascii or os.environ.get("TERM") == "dumb" else UNICODE
         self.failure: ServiceError | None = None
         """What made the console end, for the terminal; None after a normal end."""
         self.copied = ""
-        self._flush_timer = False
-        self._flush_every = flush_interval(os.environ)
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._flushing: asyncio.Task[None] | None = None
         self._secrets: Secrets | None = None
         self._stop_watching: Callable[[], None] | None = None
         super().__init__(driver_class=driver_class)
-        self.live = Live(services, self._wake)
+        self._pulse = Pulse(self)
+        self.live = self._pulse.live
         self._choose_theme()
 
     # -- look -------------------------------------------------------------------------------------
@@ -90,42 +89,27 @@ class Callboard(App[None], inherit_bindings=False):
 
     def on_mount(self) -> None:
         self._watch_terminal()
-        self.call_after_refresh(self._own, self._start)
+        self.call_after_refresh(self._pulse.start)
 
-    async def _start(self) -> None:
-        """After the first frame: the cards, then everything that is slow to import."""
-        await self._load()
-        gc.enable()
-        gc.freeze()
-        try:
-            await self.services.warm()
-            self._secrets = await self.services.open_secrets()
-            self._look_at_secrets()
-            await self.services.start_background()
-        except ServiceError as error:
-            self.tell_error(error)
-        self.set_interval(POLL, self._poll, name="elsewhere")
+    def started(self) -> None:
+        """Everything is up."""
+        if self._set_up_first and not self.live.has_connections:
+            self.set_up()
 
-    async def _load(self) -> None:
-        try:
-            await self.live.load()
-            self.live.failure = ""
-        except ServiceError as error:
-            self.live.failure = f"{error.message}. {error.advice}"
-        self._show(Changes(everything=True, status=True, sync=True))
+    async def on_unmount(self) -> None:
+        if self._stop_watching is not None:
+            self._stop_watching()
+        await self._pulse.stop()
 
-    def _look_at_secrets(self) -> None:
+    async def look_at_secrets(self) -> None:
+        """Show which secret store is in use and whether it is open."""
+        self._secrets = await self.services.open_secrets()
+        self._show_secrets()
+
+    def _show_secrets(self) -> None:
         if self._secrets is not None:
             self.live.secret_label, self.live.secret_locked = self._secrets.label, self._secrets.locked
             self.live.mark_status()
-
-    async def on_unmount(self) -> None:
-        self.live.close()
-        if self._stop_watching is not None:
-            self._stop_watching()
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _watch_terminal(self) -> None:
         """SIGHUP, SIGTERM and a vanished terminal end the console cleanly, and surely."""
@@ -134,77 +118,21 @@ class Callboard(App[None], inherit_bindings=False):
         loop = asyncio.get_running_loop()
         for number in (signal.SIGHUP, signal.SIGTERM):
             loop.add_signal_handler(number, self._lost, 128 + number)
-        self._stop_watching = watch_hangup(sys.__stdin__.fileno(), self._hung_up) if sys.__stdin__ else None
+        if sys.__stdin__ is not None:
+            self._stop_watching = watch_hangup(sys.__stdin__.fileno(), lambda: self._hung_up(loop))
 
-    def _hung_up(self) -> None:
+    def _hung_up(self, loop: asyncio.AbstractEventLoop) -> None:
         end_without_fail()
-        asyncio.run_coroutine_threadsafe(self._end(), self._loop_of_app())
-
-    def _loop_of_app(self) -> asyncio.AbstractEventLoop:
-        assert self._loop is not None
-        return self._loop
-
-    async def _end(self) -> None:
-        self._lost(HANGUP_CODE)
+        loop.call_soon_threadsafe(self._lost, HANGUP_CODE)
 
     def _lost(self, code: int) -> None:
         end_without_fail(code=code)
         self.exit(return_code=code)
 
-    # -- live -------------------------------------------------------------------------------------
-
-    def _wake(self) -> None:
-        """Something is dirty: flush soon, once, whatever else gets dirty until then."""
-        if not self._flush_timer and self.is_running:
-            self._flush_timer = True
-            self.set_timer(self._flush_every, self._flush_live, name="flush")
-
-    def _flush_live(self) -> None:
-        self._flush_timer = False
-        if self._flushing is not None and not self._flushing.done():
-            self._wake()
-            return
-        self._flushing = self._own(self._flush_now)
-
-    async def _flush_now(self) -> None:
-        try:
-            changes = await self.live.flush()
-        except ServiceError as error:
-            self.live.failure = f"{error.message}. {error.advice}"
-            changes = Changes(everything=True)
-        if changes:
-            self._show(changes)
-
-    def _show(self, changes: Changes) -> None:
-        for screen in reversed(self.screen_stack):
-            if isinstance(screen, Frame):
-                screen.show(changes)
-                return
-
-    def _poll(self) -> None:
-        async def look() -> None:
-            if await self.services.agents.changed_elsewhere():
-                self.live.mark_all()
-
-        self._own(look)
-
-    def _own(self, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
-        """Run it as a task that ends with the app and whose failure is not lost."""
-
-        async def run() -> None:
-            try:
-                await work()
-            except ServiceError as error:
-                self.tell_error(error)
-            except Exception as error:
-                self._handle_exception(error)
-
-        task = asyncio.get_running_loop().create_task(run())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
-
     # -- what screens ask for (screens.frame.Console) ---------------------------------------------
+
+    async def ready(self) -> None:
+        await self._pulse.ready()
 
     def perform(self, work: Callable[[], Awaitable[object]], *, group: str = "work") -> None:
         async def guarded() -> None:
@@ -217,7 +145,9 @@ class Callboard(App[None], inherit_bindings=False):
 
     def tell(self, message: str, advice: str = "", *, failed: bool = False) -> None:
         text = f"{message}\n{advice}" if advice else message
-        self.notify(text, severity="error" if failed else "information", markup=False, timeout=8 if failed else 4)
+        self.notify(
+            text, severity="error" if failed else "information", markup=False, timeout=8 if failed else 4
+        )
 
     def tell_error(self, error: BaseException) -> None:
         """Say what went wrong and what to do; what nobody expected goes to a redacted report as well."""
@@ -227,7 +157,7 @@ class Callboard(App[None], inherit_bindings=False):
             error = report_crash(error)
         self.tell(error.message, error.advice, failed=True)
         if isinstance(error, VaultLocked):
-            self._look_at_secrets()
+            self._show_secrets()
 
     def copy(self, text: str, what: str) -> None:
         self.copied = text
@@ -284,6 +214,19 @@ class Callboard(App[None], inherit_bindings=False):
         else:
             self.push_screen(screen)
 
+    def set_up(self) -> None:
+        if self.services.demo is not None:
+            self.exit(LEAVE_DEMO)
+            return
+        self._go(COMPANIES)
+        self.call_after_refresh(self._add_company)
+
+    def _add_company(self) -> None:
+        from screens.companies import CompaniesScreen
+
+        if isinstance(self.screen, CompaniesScreen):
+            self.screen.action_add_company()
+
     def action_go_agents(self) -> None:
         self._go(AGENTS)
 
@@ -296,10 +239,10 @@ class Callboard(App[None], inherit_bindings=False):
     def action_go_to(self) -> None:
         from textual.command import CommandPalette
 
-        if not CommandPalette.is_open(self):
+        if not isinstance(self.screen, CommandPalette):
             self.push_screen(CommandPalette(placeholder="Go to, or do…"))
 
-    def action_help(self) -> None:  # type: ignore[override]
+    def action_help(self) -> None:
         from screens.help import HelpScreen
 
         frame = self.screen
@@ -321,12 +264,16 @@ class Callboard(App[None], inherit_bindings=False):
         from screens.dialogs import UnlockDialog
 
         def unlocked(done: bool | None) -> None:
-            self._look_at_secrets()
+            self._show_secrets()
             if done:
                 then()
 
         if self._secrets is not None:
             self.push_screen(UnlockDialog(self._secrets), unlocked)
+
+    def fail(self, error: Exception) -> None:
+        """End because of an error nobody expected."""
+        self._handle_exception(error)
 
     # -- failing ----------------------------------------------------------------------------------
 
@@ -346,19 +293,26 @@ def services_theme(services: Services) -> str:
 
 
 def run_console(open_services: Callable[[], Services]) -> int:
-    """Open the console and stay in it; returns the exit code. The caller has checked for a terminal."""
-    gc.disable()
-    services = open_services()
-    app = Callboard(services, driver_class=steady_driver())
+    """Open the console and stay in it; returns the exit code. The caller has checked for a terminal.
 
-    async def live() -> None:
-        try:
-            await app.run_async(mouse=services.settings.mouse)
-        finally:
-            await services.aclose()
+    Setting up a company in the demo leaves it: the console opens anew on the operator's own data.
+    """
+    set_up = False
+    while True:
+        gc.disable()  # nothing to collect until the first frame; the pulse turns it on again
+        services = open_services()
+        app = Callboard(services, set_up=set_up, driver_class=steady_driver())
+        asyncio.run(_stay(app))
+        if app.failure is not None:
+            print(f"error: {app.failure.message}\n  try: {app.failure.advice}", file=sys.stderr)
+            return 1
+        if app.return_value != LEAVE_DEMO or services.real is None:
+            return app.return_code or 0
+        open_services, set_up = services.real, True
 
-    asyncio.run(live())
-    if app.failure is not None:
-        print(f"error: {app.failure.message}\n  try: {app.failure.advice}", file=sys.stderr)
-        return 1
-    return app.return_code or 0
+
+async def _stay(app: Callboard) -> None:
+    try:
+        await app.run_async(mouse=app.services.settings.mouse)
+    finally:
+        await app.services.aclose()

@@ -1,10 +1,11 @@
-"""The terminal before and around the console: what must be set before Textual is imported, and losing the link.
+"""The terminal around the console: what must be set before Textual is imported, and losing the link.
 
 Imports nothing but the standard library: the command line uses it before it knows whether there is a console.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import threading
@@ -82,10 +83,8 @@ def watch_hangup(fileno: int, lost: Callable[[], None]) -> Callable[[], None]:
         nonlocal stopped
         if not stopped:
             stopped = True
-            try:
+            with contextlib.suppress(OSError):
                 os.write(wake_write, b"x")
-            except OSError:
-                pass
             os.close(wake_write)
 
     return stop
@@ -101,7 +100,8 @@ def end_without_fail(seconds: float = GRACE, code: int = HANGUP_CODE) -> None:
 class SteadyFile:
     """The terminal to write to, which may vanish: writes to a dead one are dropped instead of raised.
 
-    Textual writes from a thread; were it to die of an error, the queue before it would fill and block the loop.
+    Textual writes from a thread; were that to die of an error, the queue before it would fill and
+    block the loop.
     """
 
     def __init__(self, file: Any) -> None:
@@ -127,7 +127,7 @@ class SteadyFile:
 
 
 def steady_driver() -> Any:
-    """Textual's driver for this system, made to survive a vanished terminal; None where there is nothing to change."""
+    """Textual's driver, made to survive a vanished terminal; None where there is nothing to change."""
     if os.name == "nt":
         return None
     from textual.drivers.linux_driver import LinuxDriver

@@ -21,7 +21,7 @@ PLACES = (AGENTS, DETAIL, COMPANIES, ACTIVITY, EVERYWHERE)
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One thing to do. `keys` are Textual key names; `label` is the word in the key line, `help` one sentence.
+    """One thing to do. `keys` are Textual's names; `label` is the word in the key line, `help` one sentence.
 
     `weight` decides what stays when the key line is too narrow: the smaller, the longer it stays.
     0 keeps it out of the key line altogether.
@@ -61,20 +61,48 @@ _KEY_WORDS = {
 
 ACTIONS: tuple[Action, ...] = (
     # -- agents -----------------------------------------------------------------------------------
-    Action("sync", ("s",), "sync", "Sync the marked agents, or the one under the cursor.", "Sync", AGENTS, 10),
+    Action("sync", ("s",), "sync", "Sync the marked agents, or this one.", "Sync", AGENTS, 10),
     Action("sync_all", ("S",), "all", "Sync every agent of every company.", "Sync", AGENTS, 11),
-    Action("force", ("f",), "force", "Read the marked agents, or this one, even if nothing seems new.", "Sync", AGENTS, 30),
-    Action("force_all", ("F",), "force all", "Read every agent again, whatever the lists say.", "Sync", AGENTS, 60),
+    Action("force", ("f",), "force", "Read the marked agents, or this one, in any case.", "Sync", AGENTS, 30),
+    Action(
+        "force_all",
+        ("F",),
+        "force all",
+        "Read every agent again, whatever the lists say.",
+        "Sync",
+        AGENTS,
+        60,
+    ),
     Action("resume", ("r",), "resume", "Go on with the sync that was cancelled.", "Sync", AGENTS, 9),
-    Action("filter", ("slash",), "filter", "Filter: text, vendor:, status:, drift:, company:; ! inverts.", "Find", AGENTS, 20),
+    Action(
+        "filter",
+        ("slash",),
+        "filter",
+        "Text, vendor: status: drift: company:, ! inverts.",
+        "Find",
+        AGENTS,
+        20,
+    ),
     Action("order", ("o",), "order", "Next order: name, status, age, vendor, company.", "Find", AGENTS, 40),
     Action("mark", ("space",), "mark", "Mark or unmark this agent.", "Choose", AGENTS, 25),
     Action("mark_all", ("a",), "mark all", "Mark everything shown, or nothing.", "Choose", AGENTS, 55),
-    Action("open", ("enter",), "open", "Open the agent: overview, configuration, history.", "Choose", AGENTS, 15),
+    Action(
+        "open", ("enter",), "open", "Overview, configuration and history of the agent.", "Choose", AGENTS, 15
+    ),
     Action("copy", ("y",), "copy", "Copy the error, or the vendor's id of the agent.", "Choose", AGENTS, 50),
-    Action("break_agent", ("B",), "break/mend", "Demo: let the vendor fail for this agent, or mend it.", "Demo", AGENTS, 45),
-    Action("edit_agent", ("E",), "edit", "Demo: change this agent at the vendor.", "Demo", AGENTS, 46),
-    Action("back", ("escape",), "back", "Cancel the sync; else drop the filter; else the marks.", "Choose", AGENTS, 12),
+    Action(
+        "break_agent",
+        ("B",),
+        "break/mend",
+        "Let the vendor fail for this agent, or mend it.",
+        "Demo",
+        AGENTS,
+        45,
+    ),
+    Action("edit_agent", ("E",), "edit", "Change this agent at the vendor.", "Demo", AGENTS, 46),
+    Action(
+        "back", ("escape",), "back", "Cancel the sync, or drop the filter or the marks.", "Choose", AGENTS, 12
+    ),
     Action("left", ("left", "h"), "left", "One card to the left.", "Move", AGENTS, 0, False),
     Action("right", ("right", "l"), "right", "One card to the right.", "Move", AGENTS, 0, False),
     Action("up", ("up", "k"), "up", "One row up.", "Move", AGENTS, 0, False),
@@ -85,46 +113,128 @@ ACTIONS: tuple[Action, ...] = (
     Action("last", ("end", "G"), "last", "To the last agent.", "Move", AGENTS, 0, False),
     # -- one agent --------------------------------------------------------------------------------
     Action("close", ("escape", "q"), "back", "Leave the agent.", "Agent", DETAIL, 10),
-    Action("next_tab", ("tab", "right_square_bracket"), "next tab", "Overview, configuration, history.", "Agent", DETAIL, 12),
-    Action("previous_tab", ("shift+tab", "left_square_bracket"), "previous tab", "The tab before.", "Agent", DETAIL),
+    Action(
+        "next_tab",
+        ("tab", "right_square_bracket"),
+        "next tab",
+        "Overview, configuration, history.",
+        "Agent",
+        DETAIL,
+        12,
+    ),
+    Action(
+        "previous_tab",
+        ("shift+tab", "left_square_bracket"),
+        "previous tab",
+        "The tab before.",
+        "Agent",
+        DETAIL,
+    ),
     Action("search", ("slash",), "search", "Search the configuration.", "Agent", DETAIL, 14),
     Action("next_match", ("n",), "next", "The next place found.", "Agent", DETAIL, 16),
     Action("previous_match", ("N",), "previous", "The place found before.", "Agent", DETAIL, 17),
-    Action("copy_detail", ("y",), "copy", "Copy the error, or the id, or the whole configuration as JSON.", "Agent", DETAIL, 20),
+    Action(
+        "copy_detail", ("y",), "copy", "Copy the error, the id, or the configuration.", "Agent", DETAIL, 20
+    ),
     Action("sync_one", ("s",), "sync", "Sync this agent.", "Agent", DETAIL, 30),
-    Action("force_one", ("f",), "force", "Read this agent even if nothing seems new.", "Agent", DETAIL, 32),
+    Action("force_one", ("f",), "force", "Read this agent in any case.", "Agent", DETAIL, 32),
     Action("scroll_up", ("up", "k"), "up", "One line up.", "Move", DETAIL, 0, False),
     Action("scroll_down", ("down", "j"), "down", "One line down.", "Move", DETAIL, 0, False),
     Action("scroll_page_up", ("pageup",), "page up", "One screen up.", "Move", DETAIL, 0, False),
-    Action("scroll_page_down", ("pagedown", "space"), "page down", "One screen down.", "Move", DETAIL, 0, False),
+    Action(
+        "scroll_page_down", ("pagedown", "space"), "page down", "One screen down.", "Move", DETAIL, 0, False
+    ),
     Action("scroll_first", ("home", "g"), "top", "To the top.", "Move", DETAIL, 0, False),
     Action("scroll_last", ("end", "G"), "bottom", "To the bottom.", "Move", DETAIL, 0, False),
     # -- companies --------------------------------------------------------------------------------
     Action("add_company", ("a",), "add company", "Add a company.", "Companies", COMPANIES, 10),
-    Action("add_connection", ("c",), "connect", "Connect the company to a vendor with a key.", "Companies", COMPANIES, 12),
-    Action("test_connection", ("t",), "test", "Ask the vendor whether the key works.", "Companies", COMPANIES, 14),
-    Action("rotate_key", ("k",), "new key", "Replace the key of this connection.", "Companies", COMPANIES, 16),
-    Action("remove", ("d",), "remove", "Remove this company or connection; asks first.", "Companies", COMPANIES, 18),
+    Action(
+        "add_connection",
+        ("c",),
+        "connect",
+        "Connect the company to a vendor with a key.",
+        "Companies",
+        COMPANIES,
+        12,
+    ),
+    Action(
+        "test_connection", ("t",), "test", "Ask the vendor whether the key works.", "Companies", COMPANIES, 14
+    ),
+    Action(
+        "rotate_key", ("k",), "new key", "Replace the key of this connection.", "Companies", COMPANIES, 16
+    ),
+    Action(
+        "remove",
+        ("d",),
+        "remove",
+        "Remove this company or connection; asks first.",
+        "Companies",
+        COMPANIES,
+        18,
+    ),
     Action("row_up", ("up",), "up", "One line up.", "Move", COMPANIES, 0, False),
     Action("row_down", ("down", "j"), "down", "One line down.", "Move", COMPANIES, 0, False),
     Action("home", ("escape", "q"), "agents", "Back to the agents.", "Companies", COMPANIES, 30),
     # -- activity ---------------------------------------------------------------------------------
-    Action("open_run", ("enter",), "outcomes", "What this sync did about each agent.", "Activity", ACTIVITY, 10),
-    Action("switch_list", ("tab",), "syncs/audit", "Between the sync runs and the audit log.", "Activity", ACTIVITY, 12),
+    Action(
+        "open_run", ("enter",), "outcomes", "What this sync did about each agent.", "Activity", ACTIVITY, 10
+    ),
+    Action(
+        "switch_list",
+        ("tab",),
+        "syncs/audit",
+        "Between the sync runs and the audit log.",
+        "Activity",
+        ACTIVITY,
+        12,
+    ),
     Action("copy_row", ("y",), "copy", "Copy this line, with the whole error.", "Activity", ACTIVITY, 14),
     Action("line_up", ("up", "k"), "up", "One line up.", "Move", ACTIVITY, 0, False),
     Action("line_down", ("down", "j"), "down", "One line down.", "Move", ACTIVITY, 0, False),
     Action("lines_up", ("pageup",), "page up", "One screen up.", "Move", ACTIVITY, 0, False),
     Action("lines_down", ("pagedown",), "page down", "One screen down.", "Move", ACTIVITY, 0, False),
-    Action("leave", ("escape", "q"), "back", "Back to the runs, then to the agents.", "Activity", ACTIVITY, 30),
+    Action(
+        "leave", ("escape", "q"), "back", "Back to the runs, then to the agents.", "Activity", ACTIVITY, 30
+    ),
     # -- everywhere -------------------------------------------------------------------------------
     Action("go_agents", ("1",), "agents", "The agents.", "Everywhere", EVERYWHERE),
     Action("go_companies", ("2",), "companies", "Companies and their connections.", "Everywhere", EVERYWHERE),
     Action("go_activity", ("3",), "activity", "Syncs that ran, and the audit log.", "Everywhere", EVERYWHERE),
-    Action("go_to", ("colon", "ctrl+p"), "go to", "Type where to go or what to do.", "Everywhere", EVERYWHERE, 70, False),
-    Action("unlock", ("ctrl+u",), "unlock", "Open the encrypted file of keys with its passphrase.", "Everywhere", EVERYWHERE, 8),
-    Action("switch_theme", ("ctrl+t",), "light/dark", "Switch between the light and the dark theme.", "Everywhere", EVERYWHERE),
-    Action("show_text", ("ctrl+y",), "show copied", "Show the copied text, to select it by hand.", "Everywhere", EVERYWHERE),
+    Action(
+        "go_to",
+        ("colon", "ctrl+p"),
+        "go to",
+        "Type where to go or what to do.",
+        "Everywhere",
+        EVERYWHERE,
+        70,
+        False,
+    ),
+    Action(
+        "unlock",
+        ("ctrl+u",),
+        "unlock",
+        "Open the encrypted keys with their passphrase.",
+        "Everywhere",
+        EVERYWHERE,
+        8,
+    ),
+    Action(
+        "switch_theme",
+        ("ctrl+t",),
+        "light/dark",
+        "Switch between the light and the dark theme.",
+        "Everywhere",
+        EVERYWHERE,
+    ),
+    Action(
+        "show_text",
+        ("ctrl+y",),
+        "show copied",
+        "Show the copied text, to select it by hand.",
+        "Everywhere",
+        EVERYWHERE,
+    ),
     Action("help", ("question_mark", "f1"), "keys", "The keys of this screen.", "Everywhere", EVERYWHERE, 1),
     Action("quit", ("ctrl+q", "q"), "quit", "Leave Callboard.", "Everywhere", EVERYWHERE, 80),
 )
@@ -141,7 +251,12 @@ def bindings_of(place: str) -> list[BindingType]:
     """The bindings of one place, for a `BINDINGS` class attribute."""
     return [
         Binding(
-            ",".join(action.keys), action.id, action.label, show=False, id=action.binding_id, tooltip=action.help
+            ",".join(action.keys),
+            action.id,
+            action.label,
+            show=False,
+            id=action.binding_id,
+            tooltip=action.help,
         )
         for action in actions_of(place)
     ]

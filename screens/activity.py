@@ -21,7 +21,7 @@ RUNS, OUTCOMES, AUDIT = "runs", "outcomes", "audit"
 LIMIT = 200
 COLUMNS = {
     RUNS: (
-        Column("started", 16),
+        Column("started", 12),
         Column("status", 13),
         Column("scope", 16),
         Column("cause", 9, rank=3),
@@ -37,7 +37,7 @@ COLUMNS = {
         Column("detail"),
     ),
     AUDIT: (
-        Column("when", 16),
+        Column("when", 12),
         Column("who", 12, rank=2),
         Column("what", 20),
         Column("subject", 20, rank=1),
@@ -66,7 +66,7 @@ class Heading(Line):
     """Which list this is."""
 
     def __init__(self) -> None:
-        super().__init__(id="heading")
+        super().__init__(ident="heading")
         self.list = RUNS
         self.subject = ""
 
@@ -87,7 +87,7 @@ class ActivityScreen(Frame):
     def __init__(self, console: Console) -> None:
         super().__init__(console)
         self.heading = Heading()
-        self.table = LineTable(COLUMNS[RUNS], self.glyphs, id="activity")
+        self.table = LineTable(COLUMNS[RUNS], self.glyphs, ident="activity")
         self.list = RUNS
         self.run_shown: SyncRunInfo | None = None
         self._runs: dict[str, SyncRunInfo] = {}
@@ -141,7 +141,10 @@ class ActivityScreen(Frame):
             self._runs = {each.id: each for each in runs}
             rows, nothing = [self._run_row(each) for each in runs], "No sync has run yet: 1, then S"
         elif wanted == OUTCOMES and run is not None:
-            rows = [self._outcome_row(number, each) for number, each in enumerate(await agents.run_outcomes(run.id))]
+            rows = [
+                self._outcome_row(number, each)
+                for number, each in enumerate(await agents.run_outcomes(run.id))
+            ]
             nothing = sentence(run.message) or "This run settled no agent"
         else:
             now = self.services.clock.now()
@@ -166,9 +169,13 @@ class ActivityScreen(Frame):
 
     def _run_row(self, run: SyncRunInfo) -> Row:
         state, tone = STATUS[run.status]
-        order = ("unchanged", "updated", "created", "gone", "cancelled", "failed")
-        counts = "  ".join(f"{run.counts[name]:,} {name}" for name in order if run.counts.get(name))
-        outcome = display(run.message) if run.message and run.status is RunStatus.FAILED else counts or "nothing to do"
+        order = ("failed", "updated", "created", "gone", "cancelled", "unchanged")
+        counts = ", ".join(f"{run.counts[name]:,} {name}" for name in order if run.counts.get(name))
+        outcome = (
+            display(run.message)
+            if run.message and run.status is RunStatus.FAILED
+            else counts or "nothing to do"
+        )
         return Row(
             run.id,
             (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from textual import events, on
@@ -11,6 +12,7 @@ from textual.css.query import NoMatches
 from textual.widget import Widget
 
 from screens.actions import AGENTS, DETAIL, Action, actions_of, bindings_of
+from screens.card_keys import DemoKeys, MovingKeys
 from screens.frame import Console, Frame
 from screens.glyphs import State, Tone
 from screens.live import Changes
@@ -36,12 +38,15 @@ FILTER_HINTS: Hints = [
 ]
 
 
-class AgentsScreen(Frame):
+class AgentsScreen(DemoKeys, MovingKeys, Frame):
     """The home of the console."""
 
     place = AGENTS
     BINDINGS = bindings_of(AGENTS)
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (120, "-wide")]
+    HORIZONTAL_BREAKPOINTS: list[tuple[int, str]] | None = [  # noqa: RUF012 - declared so by Textual
+        (0, "-narrow"),
+        (120, "-wide"),
+    ]
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
@@ -54,12 +59,11 @@ class AgentsScreen(Frame):
             self.glyphs,
             stale_after=settings.stale_after,
             zone=self.zone,
-            id="cards",
+            ident="cards",
         )
         self.sync_bar = SyncBar(self.live, self.glyphs, self.services.clock, lambda: self.grid.current)
         self.pane: DetailPane | None = None
         self.filtering = False
-        self._broken: set[int] = set()
 
     def work(self) -> Iterable[Widget]:
         yield self.counts
@@ -100,7 +104,11 @@ class AgentsScreen(Frame):
     def _note(self) -> list[Note]:
         """What stands where the cards would be."""
         if self.live.failure:
-            return [(self.live.failure, Tone.ACT), ("", Tone.PLAIN), ("`callboard doctor` looks closer", Tone.MUTED)]
+            return [
+                (self.live.failure, Tone.ACT),
+                ("", Tone.PLAIN),
+                ("`callboard doctor` looks closer", Tone.MUTED),
+            ]
         if not self.board.loaded:
             return [("reading the mirror", Tone.MUTED)]
         if self.board.cards:
@@ -119,9 +127,9 @@ class AgentsScreen(Frame):
         return [
             ("Welcome to Callboard", Tone.ACCENT),
             ("", Tone.PLAIN),
-            ("No company is set up. Press 2, then a, to add one and connect it with a vendor's key.", Tone.PLAIN),
+            ("Enter sets up a company: its name, then a vendor's key.", Tone.PLAIN),
             ("", Tone.PLAIN),
-            ("Retell and ElevenLabs keys work; a key is tested before it is stored.", Tone.MUTED),
+            ("Keys of Retell and ElevenLabs work, and are tested first.", Tone.MUTED),
         ]
 
     # -- what is available ------------------------------------------------------------------------
@@ -132,16 +140,23 @@ class AgentsScreen(Frame):
         if method == "resume":
             return self.live.resumable is not None
         if method in ("sync_all", "force_all"):
-            return not self.live.syncing
+            return not self.live.syncing and self.live.has_connections
         if method in ("sync", "force"):
             return not self.live.syncing and bool(self.board.shown)
         if method == "back":
             return bool(self.filtering or self.live.syncing or self.board.filter or self.board.marks)
-        if method in ("open", "mark", "mark_all", "copy", "order"):
+        if method == "open":
+            return bool(self.board.shown) or self._unset
+        if method in ("mark", "mark_all", "copy", "order"):
             return bool(self.board.shown)
         if method == "filter":
             return bool(self.board.cards)
         return True
+
+    @property
+    def _unset(self) -> bool:
+        """Nothing is set up yet: the first start without the demo."""
+        return self.board.loaded and not self.board.cards and not self.live.has_connections
 
     def valid_actions(self) -> list[tuple[Action, Any]]:
         if self.pane is None:
@@ -154,8 +169,8 @@ class AgentsScreen(Frame):
     def hints(self) -> Hints:
         if self.filtering:
             return FILTER_HINTS
-        label = self._back_label()
-        return [(key, label if method == "back" else word, method) for key, word, method in super().hints()]
+        words = {"back": self._back_label()} | ({"open": "set up"} if self._unset else {})
+        return [(key, words.get(method, word), method) for key, word, method in super().hints()]
 
     def _back_label(self) -> str:
         if self.live.syncing:
@@ -202,7 +217,7 @@ class AgentsScreen(Frame):
     async def _begin(self, **wishes: Any) -> None:
         from services.agents import SyncRequest
 
-        await self.services.warm()
+        await self.console_app.ready()
         self.services.sync.start(SyncRequest(cause="operator", **wishes))
 
     # -- finding ----------------------------------------------------------------------------------
@@ -246,10 +261,8 @@ class AgentsScreen(Frame):
         if self.filtering:
             self.filtering = False
             self.counts.problem = ""
-            try:
+            with suppress(NoMatches):
                 self.query_one(FilterLine).remove()
-            except NoMatches:
-                pass
             self.redraw_bars()
 
     def action_order(self) -> None:
@@ -298,6 +311,9 @@ class AgentsScreen(Frame):
     async def action_open(self) -> None:
         from screens.detail import DetailPane
 
+        if self._unset:
+            self.console_app.set_up()
+            return
         if self.pane is None and self.grid.current is not None:
             self.pane = DetailPane(self.console_app, self.sync_from_pane, self.close_pane)
             self.add_class("-detail")
@@ -343,60 +359,3 @@ class AgentsScreen(Frame):
             self.remove_class("-detail")
             self.set_focus(None)
             self.redraw_bars()
-
-    # -- demo -------------------------------------------------------------------------------------
-
-    def action_break_agent(self) -> None:
-        card = self.grid.current
-        if card is None:
-            return
-        broken = card.id in self._broken
-
-        async def switch() -> None:
-            control = self.services.demo_control
-            await (control.mend_agent(card) if broken else control.break_agent(card))
-            self._broken ^= {card.id}
-            done = "answers again" if broken else "now fails at the vendor"
-            self.console_app.tell(f"{card.name} {done}", "s syncs it, and the card says what happened")
-
-        self.console_app.perform(switch, group="demo")
-
-    def action_edit_agent(self) -> None:
-        card = self.grid.current
-        if card is None:
-            return
-
-        async def edit() -> None:
-            await self.services.demo_control.edit_agent(card)
-            self.console_app.tell(f"{card.name} was changed at the vendor", "s syncs it")
-
-        self.console_app.perform(edit, group="demo")
-
-    # -- moving -----------------------------------------------------------------------------------
-
-    def action_left(self) -> None:
-        self.grid.move(columns=-1)
-
-    def action_right(self) -> None:
-        self.grid.move(columns=1)
-
-    def action_up(self) -> None:
-        self.grid.move(rows=-1)
-
-    def action_down(self) -> None:
-        self.grid.move(rows=1)
-
-    def action_page_up(self) -> None:
-        self.grid.move(rows=-self.grid.page_rows)
-
-    def action_page_down(self) -> None:
-        self.grid.move(rows=self.grid.page_rows)
-
-    def action_first(self) -> None:
-        self.grid.move_to(0)
-
-    def action_last(self) -> None:
-        self.grid.move_to(len(self.board.shown) - 1)
-
-
-__all__ = ["AgentsScreen"]

@@ -44,9 +44,9 @@ class Board:
     def state(self, card: AgentCard) -> State:
         return state_of(card, card.id in self.syncing)
 
-    def index_of(self, id: int) -> int | None:
+    def index_of(self, agent: int) -> int | None:
         """Where the agent is among the shown, or None when it is not."""
-        return self._place.get(id)
+        return self._place.get(agent)
 
     @property
     def several_companies(self) -> bool:
@@ -55,7 +55,7 @@ class Board:
     def chosen(self, cursor: int) -> list[AgentCard]:
         """What a key acts on: the marked cards, or else the one under the cursor. Gone cards included."""
         if self.marks:
-            return [card for id in sorted(self.marks) if (card := self.cards.get(id)) is not None]
+            return [card for agent in sorted(self.marks) if (card := self.cards.get(agent)) is not None]
         return [self.shown[cursor]] if 0 <= cursor < len(self.shown) else []
 
     # -- changing ---------------------------------------------------------------------------------
@@ -97,7 +97,7 @@ class Board:
         changed = now ^ self.syncing
         if not changed:
             return []
-        known = [self.cards[id] for id in changed if id in self.cards]
+        known = [self.cards[agent] for agent in changed if agent in self.cards]
         for card in known:
             self.counts[self.state(card)] -= 1
         self.syncing = now
@@ -110,7 +110,7 @@ class Board:
         cards: Iterable[AgentCard] = self.cards.values()
         if self.filter:
             cards = [card for card in cards if self.filter.matches(self._as_filtered(card))]
-        self.shown = sorted(cards, key=SORTS[self.sort])  # type: ignore[arg-type]  # tuples of one shape per order
+        self.shown = sorted(cards, key=SORTS[self.sort])
         self._place = {card.id: place for place, card in enumerate(self.shown)}
 
     def set_filter(self, chosen: Filter) -> None:
@@ -124,10 +124,10 @@ class Board:
         self.arrange()
         return self.sort
 
-    def toggle_mark(self, id: int) -> bool:
+    def toggle_mark(self, agent: int) -> bool:
         """Mark or unmark; returns whether it is marked now."""
-        self.marks ^= {id}
-        return id in self.marks
+        self.marks ^= {agent}
+        return agent in self.marks
 
     def toggle_all(self) -> None:
         """Mark everything shown, or nothing when all of it is marked already."""

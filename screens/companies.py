@@ -33,7 +33,7 @@ class CompaniesScreen(Frame):
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
-        self.table = LineTable(COLUMNS, self.glyphs, id="companies")
+        self.table = LineTable(COLUMNS, self.glyphs, ident="companies")
         self.table.empty = [("reading", Tone.MUTED)]
         self.companies: list[CompanyInfo] = []
         self.connections: dict[int, ConnectionInfo] = {}
@@ -55,7 +55,7 @@ class CompaniesScreen(Frame):
         self.console_app.perform(self._read, group="companies")
 
     async def _read(self) -> None:
-        await self.services.warm()
+        await self.console_app.ready()
         self.companies = await self.services.companies.list()
         connections = await self.services.companies.connections()
         self.connections = {connection.id: connection for connection in connections}
@@ -128,6 +128,10 @@ class CompaniesScreen(Frame):
     # -- actions ----------------------------------------------------------------------------------
 
     def action_add_company(self) -> None:
+        if self.services.demo is not None:
+            self.console_app.set_up()
+            return
+
         async def add(name: str) -> None:
             company = await self.services.companies.add(name)
             await self._read()
@@ -167,7 +171,9 @@ class CompaniesScreen(Frame):
                 self._fill()
 
         def ask() -> None:
-            dialog = KeyDialog(self.services.companies, connection.company, self.glyphs, connection=connection)
+            dialog = KeyDialog(
+                self.services.companies, connection.company, self.glyphs, connection=connection
+            )
             self.app.push_screen(dialog, renewed)
 
         self.console_app.after_unlock(ask)
@@ -219,7 +225,7 @@ class CompaniesScreen(Frame):
             dialog = ConfirmDialog(title, held + "Nothing changes at the vendor.")
         else:
             title = f"Remove {company.name}?"
-            held = f"Its connections and keys and {company.agents:,} agents with their history leave this machine. "
+            held = f"Its keys and {company.agents:,} agents with their history leave this machine. "
             dialog = ConfirmDialog(title, held + "Nothing changes at the vendors.", typed=company.name)
         self.app.push_screen(dialog, answered)
 

@@ -31,7 +31,7 @@ OUTCOME_TONE = {
     Outcome.CANCELLED: Tone.LOOK,
 }
 HISTORY_COLUMNS = (
-    Column("when", 19),
+    Column("when", 12),
     Column("outcome", 9),
     Column("cause", 9, rank=2),
     Column("detail"),
@@ -42,7 +42,7 @@ class TabLine(Line):
     """The agent's name and the tabs, and at the right where a search stands."""
 
     def __init__(self) -> None:
-        super().__init__(id="tabs")
+        super().__init__(ident="tabs")
         self.tab = 0
         self.subject = ""
         self.remark = ""
@@ -58,7 +58,7 @@ class NameLine(Line):
     """The agent's name with its badge."""
 
     def __init__(self, glyphs: dict[State, str]) -> None:
-        super().__init__(id="name")
+        super().__init__(ident="name")
         self._glyphs = glyphs
         self.card: AgentCard | None = None
         self.state = State.UNKNOWN
@@ -90,9 +90,9 @@ class DetailPane(Vertical, can_focus=True):
         self._events: Sequence[AgentEvent] = ()
         self.name_line = NameLine(console.glyphs.states)
         self.tab_line = TabLine()
-        self.overview = Document(console.glyphs, id="overview")
-        self.configuration = Document(console.glyphs, id="configuration")
-        self.history = LineTable(HISTORY_COLUMNS, console.glyphs, id="history")
+        self.overview = Document(console.glyphs, ident="overview")
+        self.configuration = Document(console.glyphs, ident="configuration")
+        self.history = LineTable(HISTORY_COLUMNS, console.glyphs, ident="history")
         self.search_line: Input | None = None
 
     def compose(self) -> ComposeResult:
@@ -149,7 +149,7 @@ class DetailPane(Vertical, can_focus=True):
         elif bundle is None:
             await self.configuration.set_lines([], "Nothing has been read of this agent yet: s syncs it")
         else:
-            sign = self._host.glyphs.secret
+            sign = self._host.glyphs.hidden
             lines = await asyncio.to_thread(_documents, bundle, sign)
             if self.card is card:
                 await self.configuration.set_lines(lines)
@@ -178,7 +178,11 @@ class DetailPane(Vertical, can_focus=True):
         if card.gone_at is not None:
             pairs.append(("gone since", exact(card.gone_at, zone)))
         if self._bundle is not None:
-            pairs += [("stored", exact(self._bundle.stored_at, zone)), ("digest", self._bundle.digest[:16]), ("", "")]
+            pairs += [
+                ("stored", exact(self._bundle.stored_at, zone)),
+                ("digest", self._bundle.digest[:16]),
+                ("", ""),
+            ]
             known = {name for name, _ in pairs}
             pairs += [(name, value) for name, value in self._bundle.facts if name not in known]
         width = self.overview.label_width = max(16, *(len(name) for name, _ in pairs)) + 2
@@ -188,7 +192,9 @@ class DetailPane(Vertical, can_focus=True):
         now = self._services.clock.now()
         rows = []
         for event in self._events:
-            detail = f"{event.error.message}. {event.error.advice}" if event.error is not None else event.detail
+            detail = (
+                f"{event.error.message}. {event.error.advice}" if event.error is not None else event.detail
+            )
             tone = OUTCOME_TONE[event.outcome]
             rows.append(
                 Row(
@@ -260,7 +266,9 @@ class DetailPane(Vertical, can_focus=True):
 
     def _remark(self, needle: str = "") -> None:
         document = self.configuration
-        self.tab_line.remark = f"{document.here} of {document.found}" if document.found else f"no {needle!r} in here"
+        self.tab_line.remark = (
+            f"{document.here} of {document.found}" if document.found else f"no {needle!r} in here"
+        )
         self.tab_line.redraw()
 
     def action_next_match(self) -> None:
@@ -276,7 +284,7 @@ class DetailPane(Vertical, can_focus=True):
         if card is None:
             return
         if self.tab == "configuration" and self._bundle is not None:
-            bundle, sign = self._bundle, self._host.glyphs.secret
+            bundle, sign = self._bundle, self._host.glyphs.hidden
 
             async def copy() -> None:
                 text = "\n".join(await asyncio.to_thread(_documents, bundle, sign))

@@ -1,4 +1,4 @@
-"""Dialogs: a passphrase, a name, a key, a yes. Each says what enter does, tests before it stores, and asks before it removes."""
+"""Dialogs: a passphrase, a name, a key, a yes. Each says what enter does and shows what went wrong."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ class ConfirmDialog(Dialog[bool]):
 
 
 class TextDialog(Dialog[None]):
-    """Shows a text as it is, to be selected with the mouse (shift held) where the clipboard is out of reach."""
+    """Shows a text as it is, to be selected with the mouse where the clipboard is out of reach."""
 
     keys_text = "shift + mouse selects   esc closes"
 
@@ -188,8 +188,8 @@ class Choice(Widget, can_focus=True):
     class Changed(Message):
         """Another word is chosen."""
 
-    def __init__(self, words: list[str], *, id: str) -> None:
-        super().__init__(id=id)
+    def __init__(self, words: list[str], *, ident: str) -> None:
+        super().__init__(id=ident)
         self.words = words
         self.index = 0
 
@@ -221,7 +221,7 @@ class Choice(Widget, can_focus=True):
 
 
 class KeyDialog(Dialog[bool]):
-    """Connects a company to a vendor, or replaces the key of a connection: the key is tried before it is stored."""
+    """Connects a company to a vendor, or renews a key: the key is tried before it is stored."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+s", "store_anyway", "store anyway", show=False)]
     keys_text = "enter tests and stores   tab next field   esc cancel"
@@ -231,7 +231,9 @@ class KeyDialog(Dialog[bool]):
     ) -> None:
         rotating = connection is not None
         vendor = connection.provider.value if connection is not None else "a vendor"
-        self.title_text = f"New key for {display(company)} at {vendor}" if rotating else f"Connect {display(company)}"
+        self.title_text = (
+            f"New key for {display(company)} at {vendor}" if rotating else f"Connect {display(company)}"
+        )
         super().__init__()
         self._companies, self._company, self._glyphs = companies, company, glyphs
         self._connection = connection
@@ -240,9 +242,9 @@ class KeyDialog(Dialog[bool]):
     def fields(self) -> Iterable[Widget]:
         if self._connection is None:
             yield labelled("Vendor", "left and right change it")
-            yield Choice([provider.value for provider in Provider], id="vendor")
+            yield Choice([provider.value for provider in Provider], ident="vendor")
             yield labelled("Data region")
-            yield Choice(self._regions(Provider.RETELL), id="region")
+            yield Choice(self._regions(Provider.RETELL), ident="region")
             yield labelled("Base URL", "leave empty unless you use a proxy or a simulator")
             yield Input(id="url", placeholder=self._host())
         yield labelled("Key", "stays in the secret store of this machine, is never shown")
@@ -329,7 +331,7 @@ class KeyDialog(Dialog[bool]):
 
 
 def verdict(check: ConnectionCheck) -> str:
-    """The result of a test in words: a wrong key reads differently from a missing permission or a dead line."""
+    """The result of a test in words: a wrong key reads differently from a missing permission."""
     if check.ok:
         who = f" as {display(check.account)}" if check.account else ""
         return f"The key works{who} ({check.took_ms} ms)"

@@ -1,15 +1,15 @@
-"""The frame every screen has: one line on top, the work, one line of keys; and how an action reaches its method."""
+"""The frame of every screen: a line on top, the work, a line of keys; how an action reaches its method."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from textual.app import ComposeResult
 from textual.screen import Screen
 from textual.widget import Widget
 
-from screens.actions import ACTIONS, EVERYWHERE, Action, actions_of, by_method
+from screens.actions import EVERYWHERE, Action, actions_of, by_method
 from screens.glyphs import Glyphs
 from screens.live import Changes, Live
 from screens.ports import Services
@@ -31,6 +31,12 @@ class Console(Protocol):
     def copy(self, text: str, what: str) -> None: ...
     def after_unlock(self, then: Callable[[], None]) -> None:
         """Go on at once, or once the operator has opened a locked secret store."""
+
+    async def ready(self) -> None:
+        """Wait until the heavy services are loaded. Raises ServiceError."""
+
+    def set_up(self) -> None:
+        """Begin setting up the first company; in the demo, leave it for that."""
 
     def is_available(self, method: str) -> bool: ...
 
@@ -84,7 +90,9 @@ class Frame(Screen[None]):
         """Every action that can be done now with the object whose method does it; this screen's own first."""
         own = [(action, self) for action in actions_of(self.place) if self.is_available(action.id)]
         everywhere = [
-            (action, self.app) for action in actions_of(EVERYWHERE) if self.console_app.is_available(action.id)
+            (action, self.app)
+            for action in actions_of(EVERYWHERE)
+            if self.console_app.is_available(action.id)
         ]
         return [*own, *everywhere]
 
@@ -100,19 +108,11 @@ class Frame(Screen[None]):
         return [*hints, ("?", "keys", "help")]
 
 
-def console_of(widget: Widget) -> Console:
-    """The app behind a widget, as screens know it."""
-    return cast(Console, widget.app)
-
-
-def run_valid(screen: Frame, action: Action) -> None:
+async def run_valid(screen: Frame, action: Action) -> None:
     """Do an action as if its key had been pressed."""
     for valid, owner in screen.valid_actions():
         if valid is action:
             result = getattr(owner, f"action_{action.id}")()
             if result is not None:
-                console_of(screen).perform(lambda: cast(Awaitable[object], result), group="palette")
+                await result
             return
-
-
-__all__ = ["ACTIONS", "Console", "Frame", "console_of", "run_valid"]

@@ -1,4 +1,4 @@
-"""Signs and the states they stand for. A word always stands beside a sign, and a meaning behind its colour."""
+"""Signs and the states they stand for. A word stands beside each sign, a meaning behind each colour."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Glyphs:
     cursor: str
     arrow: str
     function: str
-    secret: str
+    hidden: str
 
 
 UNICODE = Glyphs(
@@ -117,7 +117,7 @@ UNICODE = Glyphs(
     cursor="▸",
     arrow="→",
     function="ƒ",
-    secret="•",
+    hidden="•",
 )
 
 ASCII = Glyphs(
@@ -145,5 +145,5 @@ ASCII = Glyphs(
     cursor=">",
     arrow="->",
     function="f",
-    secret="*",
+    hidden="*",
 )

@@ -16,17 +16,17 @@ from screens.frame import Frame
 from screens.glyphs import Tone
 from screens.widgets.table import Column, LineTable, Row
 
-COLUMNS = (Column("key", 18), Column("what it does"))
+COLUMNS = (Column("key", 16), Column("what it does"))
 
 
 def help_rows(frame: Frame) -> list[tuple[Action, bool]]:
-    """Every action bound on the screen as it is now, with whether it is available; in the registry's order."""
+    """Every action bound on the screen as it is now, and whether it is available; in the table's order."""
     bound: list[str] = []
     for _, bindings in frame._modal_binding_chain:
         for each in bindings.key_to_bindings.values():
             bound += [binding.id for binding in each if binding.id in BY_ID and binding.id not in bound]
     valid = {action.binding_id for action, _ in frame.valid_actions()}
-    rows = [(action, action.binding_id in valid) for id, action in BY_ID.items() if id in bound]
+    rows = [(action, action.binding_id in valid) for name, action in BY_ID.items() if name in bound]
     own_last = sorted(rows, key=lambda each: each[0].place == EVERYWHERE)
     return sorted(own_last, key=lambda each: each[0].group == "Move")
 
@@ -46,7 +46,7 @@ class HelpScreen(ModalScreen[None]):
         super().__init__()
         self._rows = help_rows(frame)
         self._place = frame.place
-        self._table = LineTable(COLUMNS, frame.glyphs, id="help")
+        self._table = LineTable(COLUMNS, frame.glyphs, ident="help")
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="box"):
@@ -63,7 +63,9 @@ class HelpScreen(ModalScreen[None]):
                 rows.append(Row(None, ((group, Tone.PLAIN), ("", Tone.PLAIN)), heading=True))
             keys = "  ".join(action.shown_keys)
             tone = Tone.PLAIN if available else Tone.MUTED
-            rows.append(Row(action.binding_id, ((f"  {keys}", Tone.ACCENT if available else tone), (action.help, tone))))
+            rows.append(
+                Row(action.binding_id, ((keys, Tone.ACCENT if available else tone), (action.help, tone)))
+            )
         self._table.set_rows(rows)
 
     def action_move(self, by: int) -> None:

@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 
 from screens.board import Board
 from screens.ports import Services
+from screens.textfit import sentence
 from services.agents.progress import LiveSync
+from services.errors import ServiceError
 from services.events import (
     AgentReading,
     AgentsChanged,
@@ -82,6 +84,12 @@ class Live:
         if self.sync is not None and self.sync.status in (RunStatus.CANCELLED, RunStatus.INTERRUPTED):
             return self.sync.run_id
         return None
+
+    def fail(self, error: ServiceError) -> None:
+        """The mirror could not be read: say so where the cards would be."""
+        self.failure = sentence(error.message, error.advice)
+        if not self.board.cards:
+            self.board.loaded = False
 
     def mark_all(self) -> None:
         """Read the whole mirror again at the next flush."""

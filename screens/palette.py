@@ -41,14 +41,18 @@ class ActionProvider(Provider):
         for title, action, frame in self.actions():
             score = max(matcher.match(title), matcher.match(action.help) * 0.8)
             if score > 0:
-                yield Hit(score, matcher.highlight(title), partial(run_valid, frame, action), help=action.help)
+                yield Hit(
+                    score, matcher.highlight(title), partial(run_valid, frame, action), help=action.help
+                )
         wanted, found = query.lower(), 0
         for card in cast(Console, self.app).live.board.cards.values():
             if wanted in card.name.lower():
                 found += 1
                 title = f"Agent: {display(card.name)}"
                 help_text = f"{card.provider.value}, {display(card.company)}"
-                yield Hit(0.5, title.replace("[", "\\["), partial(self._show, card.id), text=title, help=help_text)
+                yield Hit(
+                    0.5, title.replace("[", "\\["), partial(self._show, card.id), text=title, help=help_text
+                )
                 if found == AGENTS_FOUND:
                     return
 

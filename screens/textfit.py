@@ -8,8 +8,10 @@ from rich.cells import cell_len, set_cell_size
 
 from services.text import clean_line
 
-# Joiners, skin tones, variation selectors, flags' letters and keycaps: sequences whose width no two terminals agree on.
-_JOINING = re.compile("[\u200c\u200d\u20e3\ufe00-\ufe0f\U0001f1e6-\U0001f1ff\U0001f3fb-\U0001f3ff\U000e0000-\U000e0fff]")
+# Joiners, skin tones, variation selectors, flags' letters, keycaps: no two terminals agree on their width.
+_JOINING = re.compile(
+    "[\u200c\u200d\u20e3\ufe00-\ufe0f\U0001f1e6-\U0001f1ff\U0001f3fb-\U0001f3ff\U000e0000-\U000e0fff]"
+)
 # Spaces and hyphens end a word; a cut there reads better than one inside of it.
 _WORD_END = re.compile(r"[\s·,;:/\-]+(?=[^\s·,;:/\-]*$)")
 
@@ -22,7 +24,7 @@ def display(text: str) -> str:
 
 
 def cut(text: str, width: int, ellipsis: str = "…") -> str:
-    """The text in at most `width` columns; what had to go shows as an ellipsis, at a word's end if one is near."""
+    """The text in at most `width` columns, an ellipsis for what had to go, at a word's end if one is near."""
     if width <= 0:
         return ""
     if len(text) <= width and text.isascii():

@@ -37,7 +37,8 @@ def moment(at: int, now: int, zone: str) -> str:
     """A time for a column of a table: `14:02:33`, with the date when it is on another day."""
     then = datetime.fromtimestamp(at / 1000, zone_of(zone))
     today = datetime.fromtimestamp(now / 1000, zone_of(zone)).date()
-    return then.strftime("%H:%M:%S" if then.date() == today else "%Y-%m-%d %H:%M")
+    form = "%b %d %H:%M" if then.year == today.year else "%Y-%m-%d"
+    return then.strftime("%H:%M:%S" if then.date() == today else form)
 
 
 def took(milliseconds: int) -> str:

@@ -1,4 +1,4 @@
-"""The lines around the work: where am I and is it alive, how many of what, how far is the sync, which keys."""
+"""The lines around the work: where am I, how many of what, how far is the sync, which keys."""
 
 from __future__ import annotations
 
@@ -15,23 +15,27 @@ from screens.when import clock_time
 from screens.widgets.line import Line, Piece
 from services.agents.progress import LiveSync
 from services.clock import Clock
-from services.model import AgentCard, RunStatus
+from services.model import AgentCard, ErrorInfo, RunStatus
 from services.text import age
 
 TABS = ((AGENTS, "1 Agents"), (COMPANIES, "2 Companies"), (ACTIVITY, "3 Activity"))
 
 
 class TopBar(Line):
-    """Name, tabs, and at the right: whose data, demo or offline, where keys are kept, when the next sync is."""
+    """Name, tabs; at the right whose data, demo or offline, where keys are kept, when the next sync is."""
 
     def __init__(self, live: Live, place: str, zone: str, glyphs: Glyphs) -> None:
-        super().__init__(id="top")
+        super().__init__(ident="top")
         self._live, self._place, self._zone, self._glyphs = live, place, zone, glyphs
 
     def pieces(self, width: int) -> tuple[Sequence[Piece], Sequence[Piece]]:
         left: list[Piece] = [(" callboard ", "strong")]
         for place, title in TABS:
-            left.append((f" {title} ", "tab" if place == self._place else Tone.MUTED))
+            left += [
+                (" ", Tone.MUTED),
+                (title, "tab" if place == self._place else Tone.MUTED),
+                (" ", Tone.MUTED),
+            ]
         room = width - sum(width_of(text) for text, _ in left) - 2
         return left, self._facts(room)
 
@@ -82,7 +86,7 @@ class CountsBar(Line):
     """How many agents in which state; at the right the marks, the filter and the order."""
 
     def __init__(self, live: Live, glyphs: Glyphs) -> None:
-        super().__init__(id="counts")
+        super().__init__(ident="counts")
         self._live, self._glyphs = live, glyphs
         self.problem = ""
         """What is wrong with the filter being typed."""
@@ -119,8 +123,10 @@ class CountsBar(Line):
 class SyncBar(Line):
     """The running sync with its progress; after it what came out; between syncs how old the mirror is."""
 
-    def __init__(self, live: Live, glyphs: Glyphs, clock: Clock, current: Callable[[], AgentCard | None]) -> None:
-        super().__init__(id="sync")
+    def __init__(
+        self, live: Live, glyphs: Glyphs, clock: Clock, current: Callable[[], AgentCard | None]
+    ) -> None:
+        super().__init__(ident="sync")
         self._live, self._glyphs, self._clock, self._current = live, glyphs, clock, current
         self.dismissed = ""
         """The run whose result has been read; from then on the line is about the card under the cursor."""
@@ -129,28 +135,33 @@ class SyncBar(Line):
         sync = self._live.sync
         if sync is None or self.dismissed == sync.run_id:
             card = self._current()
-            if card is not None and card.error is not None and self._live.board.state(card) is State.ERROR:
-                return self._why(card)
-            return self._idle()
+            failed = card is not None and self._live.board.state(card) is State.ERROR
+            return self._why(card.error) if failed and card and card.error else self._idle()
         return self._progress(sync, width) if not sync.finished else self._result(sync)
 
-    def _why(self, card: AgentCard) -> tuple[Sequence[Piece], Sequence[Piece]]:
+    def _why(self, error: ErrorInfo) -> tuple[Sequence[Piece], Sequence[Piece]]:
         """The whole cause and advice of the card under the cursor: a card has little room for them."""
-        assert card.error is not None
-        cause = (f" {self._glyphs.failed} {display(card.error.message)}", Tone.ACT)
-        return [cause, (f"  {self._glyphs.arrow} {display(card.error.advice)}", Tone.PLAIN)], []
+        cause = (f" {self._glyphs.failed} {display(error.message)}", Tone.ACT)
+        return [cause, (f"  {self._glyphs.arrow} {display(error.advice)}", Tone.PLAIN)], []
 
     def _idle(self) -> tuple[Sequence[Piece], Sequence[Piece]]:
         at = self._live.last_sync_at
+        demo: list[Piece] = []
+        if self._live.services.demo is not None:
+            demo = [("a demo company on this machine; 2 connects your own ", Tone.MUTED)]
         if at is None or not self._live.board.cards:
-            return [], []
+            return [], demo
         old = age(at, self._clock.now())
-        return [(" last sync ", Tone.MUTED), ("just now" if old == "now" else f"{old} ago", Tone.MUTED)], []
+        return [(f" last sync {'just now' if old == 'now' else f'{old} ago'}", Tone.MUTED)], demo
 
     def _progress(self, sync: LiveSync, width: int) -> tuple[Sequence[Piece], Sequence[Piece]]:
         glyph = self._glyphs.states[State.SYNCING]
         verb = "reading all of" if sync.forced else "syncing"
-        head = f" {glyph} {verb} {sync.settled:,}/{sync.total:,}  " if sync.total else f" {glyph} listing {display(sync.scope)}  "
+        head = (
+            f" {glyph} {verb} {sync.settled:,}/{sync.total:,}  "
+            if sync.total
+            else f" {glyph} listing {display(sync.scope)}  "
+        )
         counts = self._counts(sync)
         right: list[Piece] = [*counts, ("esc cancels ", Tone.MUTED)]
         room = width - width_of(head) - sum(width_of(text) for text, _ in right) - 1
@@ -162,7 +173,8 @@ class SyncBar(Line):
         counts = self._counts(sync)
         match sync.status:
             case RunStatus.CANCELLED | RunStatus.INTERRUPTED:
-                head: Piece = (f" {glyphs.states[State.PENDING]} {sync.status.value} at {sync.settled:,}/{sync.total:,}  ", Tone.LOOK)
+                where = f"{sync.status.value} at {sync.settled:,}/{sync.total:,}"
+                head: Piece = (f" {glyphs.states[State.PENDING]} {where}  ", Tone.LOOK)
                 return [head, *counts], [("r resumes ", Tone.ACCENT)]
             case RunStatus.FAILED:
                 why = display(sync.message) or "no agent could be synced"
@@ -197,7 +209,7 @@ class KeyLine(Line):
     """The keys that are valid now, the more important ones first, as many as fit; `? keys` always."""
 
     def __init__(self, hints: Callable[[], Hints]) -> None:
-        super().__init__(id="keys")
+        super().__init__(ident="keys")
         self._hints = hints
 
     def pieces(self, width: int) -> tuple[Sequence[Piece], Sequence[Piece]]:

@@ -128,8 +128,10 @@ def _badge(face: Face, look: Look, inner: int) -> list[Segment]:
     ]
 
 
-def _details(card: AgentCard, face: Face, look: Look, inner: int) -> tuple[tuple[str, Tone], tuple[str, Tone]]:
-    """The third and the fourth line with their tones: what the agent is, or what went wrong and what to do."""
+def _details(
+    card: AgentCard, face: Face, look: Look, inner: int
+) -> tuple[tuple[str, Tone], tuple[str, Tone]]:
+    """The third and fourth line with their tones: what the agent is, or what went wrong and what to do."""
     if face.state is State.ERROR and card.error is not None:
         return (display(card.error.message), Tone.ACT), (display(card.error.advice), Tone.MUTED)
     dot = f" {look.glyphs.dot} "

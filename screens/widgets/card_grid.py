@@ -16,9 +16,9 @@ from textual.strip import Strip
 
 from screens.board import Board
 from screens.glyphs import Glyphs, Tone
-from screens.textfit import wrap, width_of
-from screens.widgets.card import HEIGHT, MIN_WIDTH, Face, Look, age_text, draw_card, is_stale
+from screens.textfit import width_of, wrap
 from screens.when import exact
+from screens.widgets.card import HEIGHT, MIN_WIDTH, Face, Look, age_text, draw_card, is_stale
 from services.clock import Clock
 from services.model import AgentCard
 
@@ -49,9 +49,16 @@ class CardGrid(ScrollView, can_focus=False):
         """The cursor is on another card."""
 
     def __init__(
-        self, board: Board, clock: Clock, glyphs: Glyphs, *, stale_after: int, zone: str, id: str | None = None
+        self,
+        board: Board,
+        clock: Clock,
+        glyphs: Glyphs,
+        *,
+        stale_after: int,
+        zone: str,
+        ident: str | None = None,
     ) -> None:
-        super().__init__(id=id)
+        super().__init__(id=ident)
         self.board = board
         self.cursor = 0
         self.note: list[Note] = []
@@ -98,7 +105,7 @@ class CardGrid(ScrollView, can_focus=False):
     # -- told by the screen -----------------------------------------------------------------------
 
     def rearranged(self, keep: int | None = None) -> None:
-        """The shown cards are others or in another order; the cursor stays on the agent `keep` if it is shown."""
+        """Other cards are shown, or in another order; the cursor stays on the agent `keep` if it can."""
         place = self.board.index_of(keep) if keep is not None else None
         self.cursor = place if place is not None else max(0, min(self.cursor, len(self.board.shown) - 1))
         self._now = self._clock.now()
@@ -274,7 +281,10 @@ class CardGrid(ScrollView, can_focus=False):
 
     def tooltip_of(self, card: AgentCard) -> str:
         """The exact times behind a card's age."""
-        lines = [f"checked  {exact(card.checked_at, self._zone)}", f"changed  {exact(card.changed_at, self._zone)}"]
+        lines = [
+            f"checked  {exact(card.checked_at, self._zone)}",
+            f"changed  {exact(card.changed_at, self._zone)}",
+        ]
         if card.gone_at is not None:
             lines.append(f"gone     {exact(card.gone_at, self._zone)}")
         return "\n".join(lines)

@@ -24,31 +24,37 @@ from services.text import clean
 
 INDENT = "  "
 _SECRET = re.compile(
-    r"(authorization|api[-_]?key|apikey|token|secret|password|passphrase|private[-_]?key|credential|cookie)", re.I
+    r"authorization|api[-_]?key|token|secret|passw|passphrase|private[-_]?key|credential|cookie|bearer"
+    r"|signature|(^|[-_])(auth|pin|key)$",
+    re.I,
 )
-_COUNTED = re.compile(r"(max|min|num|count|limit|usage|total)|tokens$", re.I)
 _ESCAPE = re.compile(r"\\(.)")
 CHUNK = 65_536
 _KEY = re.compile(r'\s*("(?:[^"\\]|\\.)*")(: )')
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether the value under a key of this name is hidden. `max_tokens` and the like are numbers, not secrets."""
-    return bool(_SECRET.search(name)) and not _COUNTED.search(name)
+    """Whether text under a key of this name is hidden."""
+    return bool(_SECRET.search(name))
 
 
-def masked(value: Any, sign: str = "•", name: str = "") -> Any:
-    """The parsed JSON with every value under a secret-looking key hidden, whatever its type and depth."""
-    if name and is_secret_name(name) and value not in (None, "", [], {}, True, False):
-        return sign * 8
+def masked(value: Any, sign: str = "•", secret: bool = False) -> Any:
+    """The parsed JSON, all text under secret-looking keys hidden at any depth; numbers (`max_tokens`) stay.
+
+    Headers as lists of pairs are known too: there the secret stands under `value`, its name under `name`
+    or `key`.
+    """
+    if isinstance(value, str):
+        return sign * 8 if secret and value else value
+    if isinstance(value, list):
+        return [masked(each, sign, secret) for each in value]
     if isinstance(value, dict):
         named = value.get("name") or value.get("key")
-        if isinstance(named, str) and is_secret_name(named) and isinstance(value.get("value"), str):
-            # Headers as lists of pairs: the secret stands under `value`.
-            value = {**value, "value": sign * 8}
-        return {key: masked(each, sign, str(key)) for key, each in value.items()}
-    if isinstance(value, list):
-        return [masked(each, sign) for each in value]
+        pair = "value" in value and isinstance(named, str) and is_secret_name(named)
+        return {
+            key: masked(each, sign, secret or (key == "value" if pair else is_secret_name(str(key))))
+            for key, each in value.items()
+        }
     return value
 
 
@@ -159,8 +165,8 @@ class Document(ScrollView, can_focus=False):
         "doc--here",
     }
 
-    def __init__(self, glyphs: Glyphs, *, id: str | None = None) -> None:
-        super().__init__(id=id)
+    def __init__(self, glyphs: Glyphs, *, ident: str | None = None) -> None:
+        super().__init__(id=ident)
         self._glyphs = glyphs
         self._laid = Laid([])
         self._width = 0
@@ -204,12 +210,14 @@ class Document(ScrollView, can_focus=False):
             await self._lay_out(self._laid.lines)
 
     async def search(self, needle: str) -> int:
-        """Find a text and go to its first place at or below the top of what is shown; returns how many there are."""
+        """Find a text and go to its first place from what is shown on; returns how many places there are."""
         self._needle = needle
         lines = self._laid.lines
         self._found = await asyncio.to_thread(find, lines, needle)
         top = self._laid.rows[self.scroll_offset.y][0] if self._laid.rows else 0
-        self._here = next((n for n, (line, _) in enumerate(self._found) if line >= top), 0) if self._found else -1
+        self._here = (
+            next((n for n, (line, _) in enumerate(self._found) if line >= top), 0) if self._found else -1
+        )
         self._show_found()
         return len(self._found)
 
@@ -229,7 +237,11 @@ class Document(ScrollView, can_focus=False):
 
     def _row_of(self, line: int, column: int) -> int:
         row = self._laid.starts[line]
-        while row + 1 < len(self._laid.rows) and self._laid.rows[row + 1][0] == line and self._laid.rows[row + 1][1] <= column:
+        while (
+            row + 1 < len(self._laid.rows)
+            and self._laid.rows[row + 1][0] == line
+            and self._laid.rows[row + 1][1] <= column
+        ):
             row += 1
         return row
 

@@ -1,4 +1,4 @@
-"""One line of text drawn straight into strips: the bars around the work. Much cheaper than a container of labels."""
+"""One line of text drawn straight into strips: much cheaper than a container of labels."""
 
 from __future__ import annotations
 
@@ -21,10 +21,15 @@ class Line(Widget, can_focus=False):
 
     ALLOW_SELECT = False
     DEFAULT_CSS = "Line { height: 1; width: 1fr; }"
-    COMPONENT_CLASSES = {f"line--{tone.value}" for tone in Tone} | {"line--strong", "line--key", "line--badge", "line--tab"}
+    COMPONENT_CLASSES = {f"line--{tone.value}" for tone in Tone} | {
+        "line--strong",
+        "line--key",
+        "line--badge",
+        "line--tab",
+    }
 
-    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
-        super().__init__(id=id, classes=classes)
+    def __init__(self, *, ident: str | None = None, classes: str | None = None) -> None:
+        super().__init__(id=ident, classes=classes)
         self._drawn: object = None
 
     def pieces(self, width: int) -> tuple[Sequence[Piece], Sequence[Piece]]:

@@ -18,6 +18,8 @@ from screens.glyphs import Glyphs, Tone
 from screens.textfit import display, fit, width_of
 
 Cell = tuple[str, Tone]
+SHARE = 26
+"""Columns a flexible column should have before others are left out for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +60,8 @@ class LineTable(ScrollView, can_focus=False):
     class Moved(Message):
         """The cursor is on another row."""
 
-    def __init__(self, columns: Sequence[Column], glyphs: Glyphs, *, id: str | None = None) -> None:
-        super().__init__(id=id)
+    def __init__(self, columns: Sequence[Column], glyphs: Glyphs, *, ident: str | None = None) -> None:
+        super().__init__(id=ident)
         self.columns = tuple(columns)
         self.lines: list[Row] = []
         self.cursor = 0
@@ -128,7 +130,7 @@ class LineTable(ScrollView, can_focus=False):
         kept = {number for number, _ in columns}
         for number, column in sorted(columns, key=lambda each: -each[1].rank):
             flexible = sum(1 for each in kept if not self.columns[each].width)
-            needed = sum(self.columns[each].width or 12 for each in kept) + 2 * len(kept)
+            needed = sum(self.columns[each].width or SHARE for each in kept) + 2 * len(kept)
             if needed <= room or not column.rank or not flexible:
                 break
             kept.discard(number)
@@ -156,7 +158,11 @@ class LineTable(ScrollView, can_focus=False):
             for text, tone in row.cells
         ]
         strip = self._strip(f"{self._glyphs.cursor} " if chosen else "  ", styled, width, blank)
-        return strip.apply_style(self.get_component_rich_style("table--cursor", partial=True)) if chosen else strip
+        return (
+            strip.apply_style(self.get_component_rich_style("table--cursor", partial=True))
+            if chosen
+            else strip
+        )
 
     def _strip(self, lead: str, cells: list[tuple[str, Style]], width: int, blank: Style) -> Strip:
         segments = [Segment(lead, self.get_component_rich_style("table--accent"))]
@@ -179,6 +185,6 @@ class LineTable(ScrollView, can_focus=False):
             return Strip.blank(width, blank)
         text, tone = self.empty[number]
         pad = Segment(" " * max(0, (width - width_of(text)) // 2), blank)
-        return Strip([pad, Segment(text, self.get_component_rich_style(f"table--{tone.value}"))]).adjust_cell_length(
-            width, blank
-        )
+        return Strip(
+            [pad, Segment(text, self.get_component_rich_style(f"table--{tone.value}"))]
+        ).adjust_cell_length(width, blank)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -42,7 +42,17 @@ NOON = 1_772_366_400_000
 MINUTE = 60_000
 HOUR = 60 * MINUTE
 
-_FIRST = ("Reception", "Booking", "Outbound", "Support", "Billing", "Survey", "Night Desk", "Triage", "Concierge")
+_FIRST = (
+    "Reception",
+    "Booking",
+    "Outbound",
+    "Support",
+    "Billing",
+    "Survey",
+    "Night Desk",
+    "Triage",
+    "Concierge",
+)
 _SECOND = ("DE", "EN", "Bot", "Line", "Agent", "Paris", "Night", "Clinic", "Weber", "Surveys", "Zürich")
 _VOICES = ("Marissa", "Charlotte", "Adrian", "Cimo", "Brynne", "Anthony")
 _LANGUAGES = ("de-DE", "en-US", "fr-FR", "es-419", "pt-BR")
@@ -99,7 +109,9 @@ def _card(number: int, chance: random.Random, companies: Sequence[str]) -> Agent
         name=name,
         status=status,
         drift=drift,
-        release="" if checked is None else (f"v{chance.randrange(1, 30)} published" if retell else "main branch"),
+        release=""
+        if checked is None
+        else (f"v{chance.randrange(1, 30)} published" if retell else "main branch"),
         voice="" if checked is None else chance.choice(_VOICES),
         language="" if checked is None else chance.choice(_LANGUAGES),
         model="" if checked is None else chance.choice(_MODELS),
@@ -119,7 +131,13 @@ def bundle_text(card: AgentCard, prompt: str = "You are Marissa.\nSpeak German.\
             "agent_name": card.name,
             "voice_id": card.voice,
             "general_prompt": prompt,
-            "tools": [{"name": "book", "url": "https://example.test/book", "headers": {"Authorization": "Bearer s3cr3t"}}],
+            "tools": [
+                {
+                    "name": "book",
+                    "url": "https://example.test/book",
+                    "headers": {"Authorization": "Bearer s3cr3t"},
+                }
+            ],
             "api_key": "key_s3cr3t",
         }
     )
@@ -154,21 +172,30 @@ class FakeAgents:
         return list(self.rows.values())
 
     async def cards_of(self, ids: Sequence[int], /) -> list[AgentCard]:
-        return [self.rows[id] for id in ids if id in self.rows]
+        return [self.rows[agent] for agent in ids if agent in self.rows]
 
-    async def bundle(self, id: int, /) -> BundleView | None:
+    async def bundle(self, agent: int, /) -> BundleView | None:
         self.bundle_reads += 1
-        card = self.rows[id]
+        card = self.rows[agent]
         if card.function_count is None:
             return None
         part = BundlePart("agent", card.agent_id, bundle_text(card, self.prompt))
         return BundleView((part,), "d1ce" * 16, NOON - HOUR, (("voice", card.voice), ("voice speed", "1.05")))
 
-    async def history(self, id: int, /, limit: int = 50) -> list[AgentEvent]:
-        card = self.rows[id]
+    async def history(self, agent: int, /, limit: int = 50) -> list[AgentEvent]:
+        card = self.rows[agent]
         return [
-            AgentEvent(NOON - MINUTE, Outcome.UNCHANGED, "schedule", "nothing new in the list", None, "run-2"),
-            AgentEvent(NOON - HOUR, Outcome.FAILED if card.error else Outcome.UPDATED, "operator", "agent, engine", card.error, "run-1"),
+            AgentEvent(
+                NOON - MINUTE, Outcome.UNCHANGED, "schedule", "nothing new in the list", None, "run-2"
+            ),
+            AgentEvent(
+                NOON - HOUR,
+                Outcome.FAILED if card.error else Outcome.UPDATED,
+                "operator",
+                "agent, engine",
+                card.error,
+                "run-1",
+            ),
         ][:limit]
 
     async def runs(self, limit: int = 50) -> list[SyncRunInfo]:
@@ -214,32 +241,42 @@ class FakeSync:
         self.ids = list(request.agent_ids or self._services.agents.rows)
         self._publish(SyncStarted(run, request.scope, request.cause, request.force))
         self._publish(SyncPlanned(run, 1, len(self.ids), len(self.ids), tuple(self.ids)))
-        for id in self.ids[:6]:
-            self._publish(AgentReading(run, id))
+        for agent in self.ids[:6]:
+            self._publish(AgentReading(run, agent))
         return run
 
     def settle(self, count: int = 1, outcome: Outcome = Outcome.UNCHANGED) -> None:
         """Let the next agents come to their end; broken ones fail."""
         assert self.active is not None
         agents = self._services.agents
-        for id in self.ids[len(self.rows) : len(self.rows) + count]:
-            card = agents.rows[id]
+        for agent in self.ids[len(self.rows) : len(self.rows) + count]:
+            card = agents.rows[agent]
             error = None
-            if id in self.broken:
+            if agent in self.broken:
                 error = ErrorInfo("transient", "Retell answered 500 for this agent", "Try again in a minute")
                 card = replace(card, status=SyncStatus.ERROR, error=error)
             else:
                 card = replace(
-                    card, status=SyncStatus.SYNCED, drift=Drift.IN_SYNC, error=None, checked_at=self._services.clock.now()
+                    card,
+                    status=SyncStatus.SYNCED,
+                    drift=Drift.IN_SYNC,
+                    error=None,
+                    checked_at=self._services.clock.now(),
                 )
-            agents.rows[id] = card
+            agents.rows[agent] = card
             row = OutcomeRow(
-                card.company, card.provider, card.agent_id, card.name, Outcome.FAILED if error else outcome, error, id
+                card.company,
+                card.provider,
+                card.agent_id,
+                card.name,
+                Outcome.FAILED if error else outcome,
+                error,
+                agent,
             )
             self.rows.append(row)
-            self._publish(AgentReading(self.active.run_id, id))
+            self._publish(AgentReading(self.active.run_id, agent))
             self._publish(AgentSettled(self.active.run_id, row))
-            self._publish(AgentsChanged((id,)))
+            self._publish(AgentsChanged((agent,)))
 
     def finish(self, status: RunStatus | None = None, errors: tuple[OutcomeRow, ...] = ()) -> None:
         """End the run the way its outcomes say, or as told."""
@@ -278,9 +315,19 @@ class FakeCompanies:
             for provider in Provider:
                 self._link(name, provider, f"https://{provider.value}.example", "global", "good")
 
-    def _link(self, company: str, provider: Provider, base_url: str, residency: str, key: str) -> ConnectionInfo:
+    def _link(
+        self, company: str, provider: Provider, base_url: str, residency: str, key: str
+    ) -> ConnectionInfo:
         info = ConnectionInfo(
-            len(self.links) + 1, self.rows[company].id, company, provider, base_url, residency, NOON, NOON - 4 * MINUTE, 21
+            len(self.links) + 1,
+            self.rows[company].id,
+            company,
+            provider,
+            base_url,
+            residency,
+            NOON,
+            NOON - 4 * MINUTE,
+            21,
         )
         self.links[company, provider] = info
         self.keys[company, provider] = key
@@ -304,13 +351,22 @@ class FakeCompanies:
         self.links = {pair: link for pair, link in self.links.items() if pair[0] != name}
         self._services.bus.publish(CompaniesChanged())
 
-    async def connections(self, company: str | None = None) -> list[ConnectionInfo]:
+    async def connections(self, company: str | None = None) -> Sequence[ConnectionInfo]:
         return [link for link in self.links.values() if company in (None, link.company)]
 
     async def add_connection(
-        self, company: str, provider: Provider, /, *, key: str, base_url: str | None = None, residency: str | None = None
+        self,
+        company: str,
+        provider: Provider,
+        /,
+        *,
+        key: str,
+        base_url: str | None = None,
+        residency: str | None = None,
     ) -> ConnectionInfo:
-        link = self._link(company, provider, base_url or "https://default.example", residency or "global", key)
+        link = self._link(
+            company, provider, base_url or "https://default.example", residency or "global", key
+        )
         self._services.bus.publish(CompaniesChanged())
         return link
 
@@ -330,13 +386,29 @@ class FakeCompanies:
     ) -> FakeCheck:
         await asyncio.sleep(0)
         wrong = {
-            "weak": ("missing_permission", "authentication", "The key lacks the permission convai_read", "Give it that permission at the vendor"),
-            "far": ("unreachable", "transient", "api.example could not be reached", "Check the network and the base URL"),
+            "weak": (
+                "missing_permission",
+                "authentication",
+                "The key lacks the permission convai_read",
+                "Give it that permission at the vendor",
+            ),
+            "far": (
+                "unreachable",
+                "transient",
+                "api.example could not be reached",
+                "Check the network and the base URL",
+            ),
         }
         if key == "good":
             return FakeCheck(True, "acme workspace")
         code, category, message, advice = wrong.get(
-            key, ("wrong_key", "authentication", "The vendor does not know this key", "Copy it again from the dashboard")
+            key,
+            (
+                "wrong_key",
+                "authentication",
+                "The vendor does not know this key",
+                "Copy it again from the dashboard",
+            ),
         )
         return FakeCheck(False, "", code, ErrorInfo(category, message, advice))
 
@@ -350,7 +422,10 @@ class FakeSecrets:
     async def unlock(self, passphrase: str, /) -> None:
         if passphrase != self.passphrase:
             raise ServiceError(
-                "The passphrase is wrong", advice="Type it again", category=Category.AUTHENTICATION, code="wrong_passphrase"
+                "The passphrase is wrong",
+                advice="Type it again",
+                category=Category.AUTHENTICATION,
+                code="wrong_passphrase",
             )
         self.locked = False
 
@@ -389,6 +464,7 @@ class FakeServices:
         self.sync = FakeSync(self)
         self.companies = FakeCompanies(self, self.company_names)
         self.demo_control = FakeDemoControl(self)
+        self.real: Callable[[], FakeServices] | None = None
         self.started = False
         self.closed = False
 

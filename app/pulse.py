@@ -1,0 +1,122 @@
+"""What beats below the console: the first read, the flushes of live data, the look for others' writes."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from app.terminal import flush_interval
+from screens.frame import Frame
+from screens.live import Changes, Live
+from services.errors import ServiceError
+
+if TYPE_CHECKING:
+    from app.console import Callboard
+
+POLL = 2.0
+"""Seconds between looks at whether another process wrote the database."""
+
+
+class Pulse:
+    """Owns the console's background tasks; all of them end with `stop`."""
+
+    def __init__(self, app: Callboard) -> None:
+        self._app = app
+        self.live = Live(app.services, self.wake)
+        self._every = flush_interval(os.environ)
+        self._waiting = False
+        self._flushing: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._warming = asyncio.Lock()
+        self._warm = False
+
+    def start(self) -> None:
+        """After the first frame: the cards, then everything that is slow to import."""
+        self.own(self._start)
+
+    async def stop(self) -> None:
+        self.live.close()
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def ready(self) -> None:
+        """Wait until the heavy services are loaded and the database is open. Raises ServiceError."""
+        async with self._warming:
+            if not self._warm:
+                await self._app.services.warm()
+                self._warm = True
+
+    async def _start(self) -> None:
+        try:
+            await self.live.load()
+        except ServiceError as error:
+            self.live.fail(error)
+        self._show(Changes(everything=True, status=True, sync=True))
+        gc.enable()
+        gc.freeze()
+        try:
+            await self.ready()
+            await self._app.look_at_secrets()
+            await self._app.services.start_background()
+        except ServiceError as error:
+            self._app.tell_error(error)
+        self._app.set_interval(POLL, self._poll, name="elsewhere")
+        self._app.started()
+
+    # -- flushing ---------------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Something is dirty: flush soon, once, whatever else gets dirty until then."""
+        if not self._waiting and self._app.is_running:
+            self._waiting = True
+            self._app.set_timer(self._every, self._beat, name="flush")
+
+    def _beat(self) -> None:
+        self._waiting = False
+        if self._flushing is not None and not self._flushing.done():
+            self.wake()
+            return
+        self._flushing = self.own(self._flush)
+
+    async def _flush(self) -> None:
+        try:
+            changes = await self.live.flush()
+            self.live.failure = ""
+        except ServiceError as error:
+            self.live.fail(error)
+            changes = Changes(everything=True)
+        if changes:
+            self._show(changes)
+
+    def _show(self, changes: Changes) -> None:
+        for screen in reversed(self._app.screen_stack):
+            if isinstance(screen, Frame):
+                screen.show(changes)
+                return
+
+    def _poll(self) -> None:
+        async def look() -> None:
+            if await self._app.services.agents.changed_elsewhere():
+                self.live.mark_all()
+
+        self.own(look)
+
+    def own(self, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
+        """Run it as a task that ends with the app and whose failure is not lost."""
+
+        async def run() -> None:
+            try:
+                await work()
+            except ServiceError as error:
+                self._app.tell_error(error)
+            except Exception as error:
+                self._app.fail(error)
+
+        task = asyncio.get_running_loop().create_task(run())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
