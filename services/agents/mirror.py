@@ -12,7 +12,7 @@ from services.agents.bundles import Features, bundle_digest, encode_parts, read_
 from services.agents.drift import classify
 from services.agents.plan import Mirrored, Step
 from services.agents.sources import Reading
-from services.model import ConnectionInfo, ErrorInfo, Outcome, OutcomeRow, Provider, SyncStatus
+from services.model import ConnectionInfo, Drift, ErrorInfo, Outcome, OutcomeRow, Provider, SyncStatus
 from services.storage.journal import record
 from services.storage.tables import Agent, Bundle, Snapshot, SyncOutcome
 
@@ -93,7 +93,7 @@ def store_reading(session: Session, writer: Writer, step: Step, prepared: Prepar
             agent.updated_at = writer.at
             return _noted(session, writer, step, agent, Outcome.UPDATED, "back at the vendor")
         return _row(writer, step, agent.id, Outcome.UNCHANGED, "read, nothing changed")
-    _move_to(session, writer, agent, prepared)
+    _move_to(session, writer, agent, prepared, known)
     outcome = Outcome.CREATED if known is None else Outcome.UPDATED
     record(
         session,
@@ -209,12 +209,19 @@ def _agent(session: Session, writer: Writer, step: Step) -> Agent:
     )
 
 
-def _move_to(session: Session, writer: Writer, agent: Agent, prepared: Prepared) -> None:
-    """Point the agent at the bundle that was read. Local edits stay: then only the remote side moves."""
+def _move_to(
+    session: Session, writer: Writer, agent: Agent, prepared: Prepared, known: Bundle | None
+) -> None:
+    """Point the agent at the bundle that was read. Local edits stay: then only the remote side moves.
+
+    `known` is the remote bundle so far; without one the agent has none at all.
+    """
     assert agent.id is not None  # noqa: S101  # saved by the caller
-    bundle = session.exec(
-        select(Bundle).where(Bundle.agent_id == agent.id, Bundle.digest == prepared.digest)
-    ).first()
+    bundle = None
+    if known is not None:
+        bundle = session.exec(
+            select(Bundle).where(Bundle.agent_id == agent.id, Bundle.digest == prepared.digest)
+        ).first()
     if bundle is None:
         bundle = Bundle(
             agent_id=agent.id, digest=prepared.digest, content=prepared.content, created_at=writer.at
@@ -226,15 +233,7 @@ def _move_to(session: Session, writer: Writer, agent: Agent, prepared: Prepared)
     agent.remote_bundle_id = bundle.id
     if untouched:
         agent.base_bundle_id = agent.local_bundle_id = bundle.id
-    digests = {
-        row.id: row.digest
-        for row in session.exec(
-            select(Bundle).where(col(Bundle.id).in_([agent.base_bundle_id, agent.local_bundle_id, bundle.id]))
-        )
-    }
-    agent.drift = classify(
-        digests.get(agent.base_bundle_id), digests.get(agent.local_bundle_id), digests.get(bundle.id)
-    ).value
+    agent.drift = (Drift.IN_SYNC if untouched else _drift(session, agent)).value
     features = prepared.features
     agent.name = features.name or agent.name
     agent.release, agent.voice = features.release, features.voice
@@ -251,6 +250,13 @@ def _move_to(session: Session, writer: Writer, agent: Agent, prepared: Prepared)
             at=writer.at,
         )
     )
+
+
+def _drift(session: Session, agent: Agent) -> Drift:
+    ids = (agent.base_bundle_id, agent.local_bundle_id, agent.remote_bundle_id)
+    digests = {row.id: row.digest for row in session.exec(select(Bundle).where(col(Bundle.id).in_(ids)))}
+    base, local, remote = (digests.get(one) for one in ids)
+    return classify(base, local, remote)
 
 
 def _row(

@@ -53,6 +53,9 @@ log = logging.getLogger("callboard.sync")
 HEARTBEAT = 5.0
 """Seconds between two signs of life of a run."""
 
+AT_ONCE = 50
+"""Outcomes told before the event loop gets its turn: telling a thousand would hold it for too long."""
+
 PIPELINE = 2
 """Readers per allowed request: while one stores what it read, another uses its place at the vendor."""
 
@@ -338,9 +341,11 @@ class SyncService:
         ids = [step.mirrored.id for step in verified if step.mirrored]
         if ids or failed_before:
             await database.write(lambda session: store_checked(session, ids, failed_before, writer.at))
-        for step in (*verified, *fresh):
+        for number, step in enumerate((*verified, *fresh)):
             row = _planned(connection, step, Outcome.UNCHANGED)
             self._settle(run, row, key=(connection.id, step.remote_id))
+            if number % AT_ONCE == AT_ONCE - 1:
+                await asyncio.sleep(0)
         for step in steps:
             if step.action is Action.GONE:
                 await self._gone(run, database, writer, step)

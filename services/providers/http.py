@@ -100,7 +100,11 @@ class Http:
         self.stats = ClientStats()
         self._limiter = Limiter(options.concurrency, self.stats, options.sleep)
         self._rng = options.rng or random.Random()
-        self._client: httpx.AsyncClient | None = None
+        # One client, and so one connection, per request in flight. A pool of many connections looks at
+        # each of them at every request, with system calls that cost more than the request itself.
+        self._lanes: set[httpx.AsyncClient] = set()
+        self._idle: list[httpx.AsyncClient] = []
+        self._context: ssl.SSLContext | None = None
         self._opening = asyncio.Lock()
         self._closed = False
         _refuse_odd_key(options.key, self.peer)
@@ -131,18 +135,23 @@ class Http:
     async def aclose(self) -> None:
         self._closed = True
         await self._limiter.aclose()
-        client, self._client = self._client, None
-        if client is not None:
+        lanes, self._lanes, self._idle = self._lanes, set(), []
+        for client in lanes:
             await client.aclose()
 
     async def _once(self, call: Call, parser: Callable[[str], T], ticket: int, policy: _Backoff) -> T:
         policy.queued = 0.0
-        client = await self._open()
+        context = await self._trusted()
         asked = self._options.clock.monotonic()
         async with self._limiter.slot(ticket) as slot:
             policy.queued = self._options.clock.monotonic() - asked
             self.stats.requests += 1
-            answer = await self._exchange(client, call)
+            client = self._idle.pop() if self._idle else self._lane(context)
+            try:
+                answer = await self._exchange(client, call)
+            finally:
+                if client in self._lanes:
+                    self._idle.append(client)
             self._learn(slot, answer)
         return await self._understand(answer, parser)
 
@@ -223,37 +232,42 @@ class Http:
         except ServiceError:
             return text[:2000]
 
-    async def _open(self) -> httpx.AsyncClient:
+    async def _trusted(self) -> ssl.SSLContext:
+        """The certificates to trust, read once and off the loop."""
         if self._closed:
             raise closed()
-        if self._client is None:
+        if self._context is None:
             async with self._opening:
-                if self._client is None:
-                    self._client = await self._build()
-        return self._client
+                if self._context is None:
+                    self._context = await self._read_certificates()
+        return self._context
 
-    async def _build(self) -> httpx.AsyncClient:
-        options = self._options
-        local = self.peer.scheme == "http"
-        if local:
+    async def _read_certificates(self) -> ssl.SSLContext:
+        if self._local:
             # Nothing is trusted: plain http is for this machine only and redirects are not followed.
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        else:
-            context = await asyncio.to_thread(
-                _trust, os.environ.get("SSL_CERT_FILE", ""), os.environ.get("SSL_CERT_DIR", "")
-            )
-        return httpx.AsyncClient(
+            return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        return await asyncio.to_thread(
+            _trust, os.environ.get("SSL_CERT_FILE", ""), os.environ.get("SSL_CERT_DIR", "")
+        )
+
+    @property
+    def _local(self) -> bool:
+        return self.peer.scheme == "http"
+
+    def _lane(self, context: ssl.SSLContext) -> httpx.AsyncClient:
+        options = self._options
+        client = httpx.AsyncClient(
             auth=KeyHeader(options.header, options.prefix, options.key),
             headers={"user-agent": options.user_agent, "accept": "application/json"},
             timeout=httpx.Timeout(options.timeout, connect=min(CONNECT_TIMEOUT, options.timeout), pool=None),
-            limits=httpx.Limits(
-                max_connections=options.concurrency, max_keepalive_connections=options.concurrency
-            ),
+            limits=httpx.Limits(max_connections=1, max_keepalive_connections=1),
             follow_redirects=False,
             verify=context,
             # Proxies and certificate files of the environment count, except towards this machine.
-            trust_env=not local,
+            trust_env=not self._local,
         )
+        self._lanes.add(client)
+        return client
 
 
 @dataclass(frozen=True, slots=True)

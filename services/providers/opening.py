@@ -20,7 +20,7 @@ from services.providers.http import HttpOptions
 from services.providers.retell import RetellClient
 from services.security import Secret
 
-DEFAULT_CONCURRENCY: Final = MappingProxyType({Provider.RETELL: 10, Provider.ELEVENLABS: 15})
+DEFAULT_CONCURRENCY: Final = MappingProxyType({Provider.RETELL: 10, Provider.ELEVENLABS: 10})
 """Requests in flight per connection. Neither vendor publishes a number for reads; 429 shrinks it."""
 
 _HEADERS: Final = MappingProxyType(
