@@ -28,12 +28,18 @@ COMPANY = "Harbour Dental"
 START_SECONDS = 20.0
 
 
+class DemoStore(MemoryStore):
+    """The demo's keys: they open a simulator on this machine and nothing else."""
+
+    label = "demo keys"
+
+
 class Demo:
     """The demo's simulator and keys. `command` starts a simulator that announces itself in one JSON line."""
 
     def __init__(self, folder: Path, command: Sequence[str]) -> None:
         self.announcement = folder / "simulator.json"
-        self.secrets = MemoryStore()
+        self.secrets = DemoStore()
         self._folder = folder
         self._command = tuple(command)
         self._process: asyncio.subprocess.Process | None = None
