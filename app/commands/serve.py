@@ -123,7 +123,7 @@ class Reporter:
         say(f"The log with every failure's detail: {_log_file()}")
         for each in upcoming:
             what = "every agent is read again" if each.forced else "what is stale is read"
-            say(f"Next {each.cause}: {self._local(each.at)} ({what})")
+            say(f"{each.cause.capitalize()}, next: {self._local(each.at)} ({what})")
         say("Ctrl-C stops it.")
 
     def changed(self) -> None:

@@ -163,8 +163,9 @@ class Scheduler:
         """One round: renew or take the lease, start what is due, set the alarm for what comes next."""
         async with self._checking:
             now = self._clock.now()
+            settled: list[Claim] = []
             try:
-                await self._round(now)
+                settled = await self._round(now)
             except ServiceError as error:
                 self.holder = self.holder and now < self._held_until
                 problem = ErrorInfo(error.category.value, error.message, error.advice)
@@ -178,6 +179,8 @@ class Scheduler:
             if self._timer is not None:
                 self._timer.set(self.next_at)
             self._tell()
+            for claim in settled:
+                self._ran(claim, now, claim.result, None)
 
     # -- keeping ------------------------------------------------------------------------------------
 
@@ -197,7 +200,8 @@ class Scheduler:
             except Exception:
                 log.exception("a round of the schedule failed")
 
-    async def _round(self, now: int) -> None:
+    async def _round(self, now: int) -> list[Claim]:
+        """Returns what was due and needs no run; what needs one is started."""
         database = self._database or await self._open_database()
         self._database = database
         lasts = round(self._options.lease_seconds * 1000)
@@ -206,7 +210,7 @@ class Scheduler:
             log.info("the schedule is run %s", "by this process" if held else "by another process")
         self.holder, self._held_until = held, now + lasts if held else 0
         if not held:
-            return
+            return []
         after = round(self._options.abandoned_seconds * 1000)
         closed = await database.write(
             lambda session: ledger.close_abandoned(session, self._owner, now, after)
@@ -214,7 +218,7 @@ class Scheduler:
         if closed:
             log.warning("%d scheduled run(s) of a process that ended were closed", closed)
         if self._running is not None or self._closing:
-            return  # what falls due during a run is made up once, when the run has ended
+            return []  # what falls due during a run is made up once, when the run has ended
         claims = await database.write(
             lambda session: ledger.claim_due(session, self._schedules, self._owner, now)
         )
@@ -222,8 +226,7 @@ class Scheduler:
             if not claim.result:
                 self._running = asyncio.create_task(self._run(claim, database), name=f"schedule {claim.id}")
                 await asyncio.sleep(0)  # it has begun, so that cancelling it finds its way to the record
-            elif claim.result != ledger.COVERED:
-                self._ran(claim, now, claim.result, None)
+        return [claim for claim in claims if claim.result not in ("", ledger.COVERED)]
 
     def _tell(self) -> None:
         told = (self.next_at, self.holder, self.problem)
