@@ -27,7 +27,7 @@ class LiveSync:
     """Mirror ids of the agents whose detail is being read at this moment."""
     status: RunStatus = RunStatus.RUNNING
     message: str = ""
-    """After the end: why a connection could not be listed, or empty."""
+    """After the end: why a connection could not be listed or the whole run failed, or empty."""
 
     @property
     def finished(self) -> bool:
@@ -57,11 +57,13 @@ class LiveSync:
                 self.settled = len(report.outcomes)
                 self.total = max(self.total, self.settled)
                 self.reading.clear()
-                self.message = "; ".join(
+                refused = [
                     f"{row.company}, {row.provider}: {row.error.message}"
                     for row in report.errors
                     if row.error
-                )
+                ]
+                # A failure of the whole run has set its own message already.
+                self.message = "; ".join(refused) or self.message
             case _:
                 return False
         return True
