@@ -1,0 +1,64 @@
+"""`python tests/benchmarks/run.py [NAME …]`: every figure, with its target, as one JSON object.
+
+NAME is a part of a module's name (`sync`, `start`, …); without one all run. The exit code is 0 whether or
+not the targets are met: it is 1 only when something could not be measured.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import os
+import platform
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+MODULES = ("test_start", "test_sync_speed", "test_console_load", "test_at_rest")
+
+
+def main(names: list[str]) -> int:
+    sys.path.insert(0, str(ROOT))
+    from tests.benchmarks.measuring import cores
+    from tests.support.environment import keep, scrubbed
+
+    for name in [name for name in os.environ if not keep(name)]:
+        del os.environ[name]
+    figures, failed, took = [], {}, {}
+    for module in MODULES:
+        if names and not any(name in module for name in names):
+            continue
+        with tempfile.TemporaryDirectory(prefix="callboard-bench-") as folder:
+            os.environ.update(scrubbed(Path(folder)))
+            started = time.monotonic()
+            try:
+                measured = asyncio.run(importlib.import_module(f"tests.benchmarks.{module}").measure(Path(folder)))
+                figures += [figure.as_dict() for figure in measured]
+            except Exception:
+                failed[module] = traceback.format_exc()
+            took[module] = round(time.monotonic() - started, 1)
+    print(
+        json.dumps(
+            {
+                "cores": cores(),
+                "python": platform.python_version(),
+                "machine": platform.machine(),
+                "load_average": [round(load, 2) for load in os.getloadavg()],
+                "seconds": took,
+                "met": all(figure["met"] is not False for figure in figures) and not failed,
+                "figures": figures,
+                "failed": failed,
+            },
+            indent=2,
+            ensure_ascii=False,
+        )
+    )
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
