@@ -85,7 +85,6 @@ class Pulse:
     async def _flush(self) -> None:
         try:
             changes = await self.live.flush()
-            self.live.failure = ""
         except ServiceError as error:
             self.live.fail(error)
             changes = Changes(everything=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import sys
 import threading
 from collections.abc import Callable, MutableMapping
 from typing import Any, TextIO
@@ -135,6 +136,7 @@ def steady_driver() -> Any:
     class SteadyDriver(LinuxDriver):
         def __init__(self, *args: Any, **options: Any) -> None:
             super().__init__(*args, **options)
-            self._file = SteadyFile(self._file)  # type: ignore[assignment]  # the part of a file Textual uses
+            # To standard output, which is known to be a terminal, and not to standard error, which may be a file.
+            self._file = SteadyFile(sys.__stdout__)  # type: ignore[assignment]  # what Textual uses of a file
 
     return SteadyDriver

@@ -117,6 +117,8 @@ class AgentsScreen(DemoKeys, MovingKeys, Frame):
                 ("", Tone.PLAIN),
                 ("esc drops the filter, / changes it", Tone.MUTED),
             ]
+        if self.services.demo is not None:
+            return [("Preparing the demo company on this machine", Tone.PLAIN)]
         if self.live.has_connections:
             return [
                 ("No agents yet", Tone.PLAIN),
@@ -156,7 +158,8 @@ class AgentsScreen(DemoKeys, MovingKeys, Frame):
     @property
     def _unset(self) -> bool:
         """Nothing is set up yet: the first start without the demo."""
-        return self.board.loaded and not self.board.cards and not self.live.has_connections
+        empty = self.board.loaded and not self.board.cards and not self.live.has_connections
+        return empty and self.services.demo is None
 
     def valid_actions(self) -> list[tuple[Action, Any]]:
         if self.pane is None:

@@ -69,6 +69,20 @@ class Board:
         self._count_all()
         self.arrange()
 
+    def merge(self, cards: Sequence[AgentCard]) -> set[int] | None:
+        """Take the whole mirror again; returns the places of cards that differ, or None when it had to be
+        loaded anew because other agents are in it."""
+        if (
+            not self.loaded
+            or len(cards) != len(self.cards)
+            or any(card.id not in self.cards for card in cards)
+        ):
+            self.load(cards)
+            return None
+        differing = [card for card in cards if card != self.cards[card.id]]
+        places = [self.update(card) for card in differing]
+        return {place for place in places if place is not None}
+
     def update(self, card: AgentCard) -> int | None:
         """Take one changed card in; returns its place if it is shown. A new card appears at the end."""
         old = self.cards.get(card.id)

@@ -56,6 +56,7 @@ class Frame(Screen[None]):
         self.zone = console.services.settings.timezone
         self.top = TopBar(self.live, self.place, self.zone, self.glyphs)
         self.keys = KeyLine(self.hints)
+        self._left = False
 
     def compose(self) -> ComposeResult:
         yield self.top
@@ -67,6 +68,13 @@ class Frame(Screen[None]):
         raise NotImplementedError
 
     # -- live -------------------------------------------------------------------------------------
+
+    def on_screen_resume(self) -> None:
+        if self.is_mounted and self._left:
+            self.show(Changes(everything=True, sync=True, status=True))
+
+    def on_screen_suspend(self) -> None:
+        self._left = True
 
     def show(self, changes: Changes) -> None:
         """Something changed while this screen is the active one, or since it last was."""

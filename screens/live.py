@@ -123,14 +123,18 @@ class Live:
         """Re-read what is dirty. Raises what the reads raise."""
         ids, whole, changes = self._ids, self._all, self._changes
         self._ids, self._all, self._changes = set(), False, Changes()
+        failed, self.failure = self.failure, ""
         if changes.sync:
             self.sync = self.services.sync.active
             changes.places.update(self.board.set_syncing(self.sync.reading if self.sync else ()))
         if whole or len(ids) > MANY:
-            await self.load()
-            changes.everything = True
+            places = await self.load()
+            changes.everything = places is None
+            changes.places.update(places or ())
         else:
             await self._reread(ids, changes)
+        if failed:
+            changes.everything = True
         if changes.finished:
             self.last_sync_at = await self.services.agents.last_sync_at()
             if not changes.everything:
@@ -138,12 +142,12 @@ class Live:
                 changes.everything = True
         return changes
 
-    async def load(self) -> None:
-        """Read the whole mirror."""
+    async def load(self) -> set[int] | None:
+        """Read the whole mirror; returns the places of cards that differ, None when anything may."""
         cards = await self.services.agents.cards()
         self.has_connections = bool(cards) or await self.services.agents.connection_count() > 0
         self.last_sync_at = await self.services.agents.last_sync_at()
-        self.board.load(cards)
+        return self.board.merge(cards)
 
     async def _reread(self, ids: set[int], changes: Changes) -> None:
         cards = await self.services.agents.cards_of(sorted(ids)) if ids else []

@@ -20,7 +20,12 @@ def display(text: str) -> str:
     """One safe line: no controls, no bidirectional overrides, no sequence of doubtful width."""
     if text.isascii() and text.isprintable() and "  " not in text:
         return text.strip()
-    return clean_line(_JOINING.sub("", text))
+    text = clean_line(_JOINING.sub("", text))
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() else "\ufffd" for char in text
+    )  # unassigned, private: any width
 
 
 def cut(text: str, width: int, ellipsis: str = "…") -> str:

@@ -18,6 +18,8 @@ from services.clock import Clock
 from services.model import AgentCard, ErrorInfo, RunStatus
 from services.text import age
 
+NARROW = 100
+"""Below this width the name of the program gives way to what the operator needs to know."""
 TABS = ((AGENTS, "1 Agents"), (COMPANIES, "2 Companies"), (ACTIVITY, "3 Activity"))
 
 
@@ -29,7 +31,8 @@ class TopBar(Line):
         self._live, self._place, self._zone, self._glyphs = live, place, zone, glyphs
 
     def pieces(self, width: int) -> tuple[Sequence[Piece], Sequence[Piece]]:
-        left: list[Piece] = [(" callboard ", "strong")]
+        narrow = width < NARROW
+        left: list[Piece] = [] if narrow else [(" callboard ", "strong")]
         for place, title in TABS:
             left += [
                 (" ", Tone.MUTED),
@@ -37,9 +40,9 @@ class TopBar(Line):
                 (" ", Tone.MUTED),
             ]
         room = width - sum(width_of(text) for text, _ in left) - 2
-        return left, self._facts(room)
+        return left, self._facts(room, narrow)
 
-    def _facts(self, room: int) -> list[Piece]:
+    def _facts(self, room: int, narrow: bool) -> list[Piece]:
         """As many facts as fit, the most important ones first to stay, in their fixed order."""
         live = self._live
         companies = live.board.companies
@@ -60,7 +63,7 @@ class TopBar(Line):
                 facts.append((3, (short, Tone.MUTED)))
         if live.next_at is not None:
             at = clock_time(live.next_at, live.services.clock.now(), self._zone)
-            facts.append((2, (f"next sync {at}", Tone.MUTED)))
+            facts.append((2, (f"next {at}" if narrow else f"next sync {at}", Tone.MUTED)))
         kept: set[int] = set()
         for number in sorted(range(len(facts)), key=lambda each: facts[each][0]):
             needed = width_of(facts[number][1][0]) + 2
@@ -133,6 +136,8 @@ class SyncBar(Line):
 
     def pieces(self, width: int) -> tuple[Sequence[Piece], Sequence[Piece]]:
         sync = self._live.sync
+        if self._live.failure and self._live.board.shown:
+            return [(f" {self._glyphs.failed} {display(self._live.failure)}", Tone.ACT)], []
         if sync is None or self.dismissed == sync.run_id:
             card = self._current()
             failed = card is not None and self._live.board.state(card) is State.ERROR
@@ -164,7 +169,7 @@ class SyncBar(Line):
         )
         counts = self._counts(sync)
         right: list[Piece] = [*counts, ("esc cancels ", Tone.MUTED)]
-        room = width - width_of(head) - sum(width_of(text) for text, _ in right) - 1
+        room = width - width_of(head) - sum(width_of(text) for text, _ in right) - 3
         bar = self._bar(sync.settled / sync.total if sync.total else 0.0, min(40, room)) if room >= 6 else ""
         return [(head, Tone.MOVING), (bar, Tone.MOVING)], right
 

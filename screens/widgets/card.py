@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from rich.segment import Segment
@@ -14,7 +15,11 @@ from services.text import age
 
 HEIGHT = 5
 """Lines of a card, its border included."""
+BADGE_LINE = 1
+"""The line with the badge and the age."""
 MIN_WIDTH = 38
+_OPAQUE = re.compile(r"(?=.*\d)[A-Za-z0-9]{16,}")
+"""A voice known by the vendor's id only; its first letters are enough to tell it from another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +140,10 @@ def _details(
     if face.state is State.ERROR and card.error is not None:
         return (display(card.error.message), Tone.ACT), (display(card.error.advice), Tone.MUTED)
     dot = f" {look.glyphs.dot} "
-    what = dot.join(part for part in map(display, (card.voice, card.language, card.model)) if part)
+    voice = display(card.voice)
+    if _OPAQUE.fullmatch(voice):
+        voice = voice[:6] + look.glyphs.ellipsis
+    what = dot.join(part for part in (voice, display(card.language), display(card.model)) if part)
     if face.state is State.PENDING and not what:
         return ("not read yet", Tone.MUTED), ("s syncs it", Tone.MUTED)
     if face.state is State.GONE:

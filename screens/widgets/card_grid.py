@@ -18,7 +18,7 @@ from screens.board import Board
 from screens.glyphs import Glyphs, Tone
 from screens.textfit import width_of, wrap
 from screens.when import exact
-from screens.widgets.card import HEIGHT, MIN_WIDTH, Face, Look, age_text, draw_card, is_stale
+from screens.widgets.card import BADGE_LINE, HEIGHT, MIN_WIDTH, Face, Look, age_text, draw_card, is_stale
 from services.clock import Clock
 from services.model import AgentCard
 
@@ -118,9 +118,11 @@ class CardGrid(ScrollView, can_focus=False):
         self._measure()
         self.refresh()
 
-    def repaint(self, place: int) -> None:
-        """One card changed: draw it again, if it is on screen, and nothing else."""
+    def repaint(self, place: int, line: int | None = None) -> None:
+        """One card, or one line of it, changed: draw that again if it is on screen, and nothing else."""
         region = self._place_region(place).translate(-self.scroll_offset)
+        if line is not None:
+            region = Region(region.x, region.y + line, region.width, 1)
         visible = region.intersection(self.size.region)
         if visible.area:
             self.refresh(visible)
@@ -132,7 +134,7 @@ class CardGrid(ScrollView, can_focus=False):
             card = self.board.shown[place]
             drawn = self._drawn.get(card.id)
             if drawn is not None and drawn[1] != self._face(place, card):
-                self.repaint(place)
+                self.repaint(place, BADGE_LINE)
 
     def move(self, columns: int = 0, rows: int = 0) -> None:
         """Move the cursor; a step beyond an edge stays, sideways steps go on in the next row."""
