@@ -10,6 +10,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from textual import events
 from textual.app import App
 from textual.screen import Screen
 from textual.worker import Worker, WorkerState
@@ -188,6 +189,16 @@ class Callboard(App[str], inherit_bindings=False):
             case "quit":
                 return True
         return True
+
+    async def _on_key(self, event: events.Key) -> None:
+        """Keys typed while the one before them still opened a line to type in belong to that line.
+
+        A line that has the focus lets no printable key pass; one that arrives here was sent before it had.
+        """
+        insert = getattr(self.focused, "insert_text_at_cursor", None)
+        if insert is not None and event.is_printable and event.character:
+            event.prevent_default()
+            insert(event.character)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         return self.is_available(action)

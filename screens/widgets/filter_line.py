@@ -27,7 +27,8 @@ class FilterLine(Horizontal):
         yield Input(self._text, id="filter", compact=True, select_on_focus=False)
 
     def on_mount(self) -> None:
-        self.query_one(Input).focus()
+        # Not `focus()`, which waits its turn: the next key may be here already.
+        self.screen.set_focus(self.query_one(Input))
 
     @property
     def _listener(self) -> _Listener:
