@@ -118,7 +118,7 @@ class EventBus:
 
         def unsubscribe() -> None:
             if entry in self._listeners:
-                self._listeners.remove(entry)  # type: ignore[arg-type]
+                self._listeners.remove(entry)
 
         return unsubscribe
 

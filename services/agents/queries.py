@@ -167,7 +167,12 @@ class AgentService:
 
     async def changed_elsewhere(self) -> bool:
         """Whether somebody wrote the database since the last call; the first call says False."""
-        return await asyncio.to_thread(self._reader.written_elsewhere)
+        try:
+            return await asyncio.to_thread(self._reader.written_elsewhere)
+        except ServiceError as error:
+            if error.code == "missing_table":
+                return False
+            raise
 
     async def _rows(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         try:

@@ -26,6 +26,7 @@ from services.agents.mirror import (
     store_gone,
     store_reading,
 )
+from services.agents.outcomes import first_failure, planned, predicted, status_of
 from services.agents.plan import Action, Rules, Step, Verdict, plan
 from services.agents.progress import LiveSync
 from services.agents.request import SyncRequest
@@ -44,7 +45,7 @@ from services.events import (
     SyncPlanned,
     SyncStarted,
 )
-from services.model import ConnectionInfo, ErrorInfo, Outcome, OutcomeRow, RunStatus, SyncReport
+from services.model import ConnectionInfo, ErrorInfo, Outcome, OutcomeRow, SyncReport
 from services.providers import ElevenLabsClient
 from services.storage import Database
 
@@ -170,7 +171,7 @@ class SyncService:
                     run.work.cancel()
                 await asyncio.wait({run.work})
                 if not run.work.cancelled():
-                    failure = _first(run.work.exception())
+                    failure = first_failure(run.work.exception())
                 report = await self._finish(run, failure)
         finally:
             self._runs.pop(run.id, None)
@@ -230,7 +231,7 @@ class SyncService:
             requests += client.stats.requests - before
         report = SyncReport(
             run_id=run.id,
-            status=_status(run.outcomes, run.errors, cancelled=cancelled, failed=failure is not None),
+            status=status_of(run.outcomes, run.errors, cancelled=cancelled, failed=failure is not None),
             outcomes=tuple(
                 sorted(run.outcomes, key=lambda row: (row.company.lower(), row.name.lower(), row.agent_id))
             ),
@@ -309,12 +310,12 @@ class SyncService:
     ) -> None:
         to_read = [step for step in steps if step.action is Action.READ]
         for step in steps:
-            run.open[connection.id, step.remote_id] = _planned(connection, step, Outcome.CANCELLED)
+            run.open[connection.id, step.remote_id] = planned(connection, step, Outcome.CANCELLED)
         known = tuple(step.mirrored.id for step in to_read if step.mirrored is not None)
         self._tell(run, SyncPlanned(run.id, connection.id, len(steps), len(to_read), known))
         if run.request.dry_run:
             for step in steps:
-                self._settle(run, _predicted(connection, step), key=(connection.id, step.remote_id))
+                self._settle(run, predicted(connection, step), key=(connection.id, step.remote_id))
             return
         await self._settle_unread(run, database, connection, steps)
         waiting = iter(to_read)
@@ -342,7 +343,7 @@ class SyncService:
         if ids or failed_before:
             await database.write(lambda session: store_checked(session, ids, failed_before, writer.at))
         for number, step in enumerate((*verified, *fresh)):
-            row = _planned(connection, step, Outcome.UNCHANGED)
+            row = planned(connection, step, Outcome.UNCHANGED)
             self._settle(run, row, key=(connection.id, step.remote_id))
             if number % AT_ONCE == AT_ONCE - 1:
                 await asyncio.sleep(0)
@@ -458,58 +459,8 @@ class SyncService:
         self._bus.publish(event)
 
 
-def _first(found: BaseException | None) -> Exception | None:
-    """The failure inside the groups that task groups wrap it in; one with a cause in words first."""
-    if isinstance(found, BaseExceptionGroup):
-        inner = [one for one in map(_first, found.exceptions) if one is not None]
-        return next((one for one in inner if isinstance(one, ServiceError)), inner[0] if inner else None)
-    return found if isinstance(found, Exception) else None
-
-
 def _source(client: Client) -> Source:
     return ElevenLabsSource(client) if isinstance(client, ElevenLabsClient) else RetellSource(client)
-
-
-def _planned(connection: ConnectionInfo, step: Step, outcome: Outcome) -> OutcomeRow:
-    return OutcomeRow(
-        company=connection.company,
-        provider=connection.provider,
-        agent_id=step.remote_id,
-        name=step.name,
-        outcome=outcome,
-        agent_row=step.mirrored.id if step.mirrored else None,
-        detail=step.reason,
-    )
-
-
-def _predicted(connection: ConnectionInfo, step: Step) -> OutcomeRow:
-    """What a dry run says: the outcome the list already decides; a read may still find nothing new."""
-    if step.action is Action.GONE:
-        outcome = Outcome.GONE
-    elif step.mirrored is None:
-        outcome = Outcome.CREATED
-    elif step.reason == "changed at the vendor":
-        outcome = Outcome.UPDATED
-    else:
-        outcome = Outcome.UNCHANGED
-    detail = f"would be read: {step.reason}" if step.action is Action.READ else step.reason
-    row = _planned(connection, step, outcome)
-    return OutcomeRow(
-        row.company, row.provider, row.agent_id, row.name, outcome, agent_row=row.agent_row, detail=detail
-    )
-
-
-def _status(
-    outcomes: Sequence[OutcomeRow], errors: Sequence[OutcomeRow], *, cancelled: bool, failed: bool
-) -> RunStatus:
-    if cancelled:
-        return RunStatus.CANCELLED
-    if failed:
-        return RunStatus.FAILED
-    bad = sum(row.outcome is Outcome.FAILED for row in outcomes)
-    if not bad and not errors:
-        return RunStatus.DONE
-    return RunStatus.FAILED if bad == len(outcomes) else RunStatus.PARTIAL
 
 
 def _log_failure(run: _Run, connection: ConnectionInfo, remote_id: str, error: ServiceError) -> None:

@@ -65,6 +65,12 @@ def explain(error: Exception, where: DatabaseLocation) -> Exception:
             advice="correct CALLBOARD_DATABASE_URL (or database_url in config.toml)",
             code="database_credentials",
         )
+    if not where.is_sqlite and "database" in text and "does not exist" in text:
+        return ServiceError(
+            f"The server has no database of that name: {place}",
+            advice="Create it with createdb, or correct database_url",
+            code="no_database",
+        )
     if not where.is_sqlite and type(original).__name__ in ("OperationalError", "ConnectionTimeout"):
         return ServiceError(
             f"{place} cannot be reached: {(str(original).strip() or 'no answer').splitlines()[0]}",

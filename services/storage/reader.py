@@ -24,6 +24,15 @@ KNOWN = ("0001",)
 """Every schema version this program can upgrade from, oldest first, ending with HEAD."""
 
 
+_STAMP = """
+SELECT max(a.updated_at), max(a.checked_at), count(a.id),
+       (SELECT max(id) FROM connection), (SELECT count(*) FROM connection),
+       (SELECT max(id) FROM company), (SELECT count(*) FROM company)
+FROM agent a
+"""
+"""Differs whenever anything on the agents or companies screen does."""
+
+
 class SchemaState(StrEnum):
     """What a look at the database's version says."""
 
@@ -41,6 +50,7 @@ class Reader:
         self._lock = threading.Lock()
         self._connection: Any = None
         self._stamp: tuple[Any, ...] | None = None
+        self._version: tuple[Any, ...] = ()
 
     def rows(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """Run one SELECT. Raises ServiceError; an SQLite file that does not exist reads as no rows."""
@@ -64,11 +74,18 @@ class Reader:
         return SchemaState.OLDER if version in KNOWN else SchemaState.NEWER
 
     def written_elsewhere(self) -> bool:
-        """Whether another connection wrote since the last time this was asked (the first answer is False)."""
+        """Whether what the screens show changed since this was last asked, whoever wrote it.
+
+        The first answer is False. Housekeeping (leases, heartbeats) does not count; on SQLite a look
+        at the file's version spares the question while nobody writes at all.
+        """
         if self.where.is_sqlite:
             found = self._run(lambda connection: connection.execute("PRAGMA data_version").fetchall(), [])
-        else:
-            found = self.rows("SELECT max(updated_at), max(checked_at), count(*) FROM agent")
+            version = tuple(found[0]) if found else ()
+            if version == self._version and self._stamp is not None:
+                return False
+            self._version = version
+        found = self.rows(_STAMP)
         stamp = tuple(found[0]) if found else ()
         changed = self._stamp is not None and stamp != self._stamp
         self._stamp = stamp
@@ -94,7 +111,7 @@ class Reader:
                 raise
             except Exception as error:
                 text = str(error).lower()
-                if "no such table" in text or "does not exist" in text:
+                if "no such table" in text or ("relation" in text and "does not exist" in text):
                     raise ServiceError("The database has no tables yet", code="missing_table") from error
                 self._drop()
                 raise explain(error, self.where) from error

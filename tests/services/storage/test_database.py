@@ -138,6 +138,9 @@ def test_the_reader_notices_writes_of_others_only(where: DatabaseLocation) -> No
         other.execute("INSERT INTO company (name, created_at) VALUES ('acme', 1)")
     assert reader.written_elsewhere()
     assert not reader.written_elsewhere()
+    with sqlite3.connect(where.path) as other:
+        other.execute("INSERT INTO lease VALUES ('scheduler', 'me', 1, 2)")
+    assert not reader.written_elsewhere()
     reader.close()
 
 
