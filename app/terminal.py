@@ -136,7 +136,7 @@ def steady_driver() -> Any:
     class SteadyDriver(LinuxDriver):
         def __init__(self, *args: Any, **options: Any) -> None:
             super().__init__(*args, **options)
-            # To standard output, which is known to be a terminal, and not to standard error, which may be a file.
-            self._file = SteadyFile(sys.__stdout__)  # type: ignore[assignment]  # what Textual uses of a file
+            # To standard output, which is known to be a terminal; standard error may be a file.
+            self._file = SteadyFile(sys.__stdout__)  # type: ignore[assignment]  # all Textual uses
 
     return SteadyDriver

@@ -236,7 +236,7 @@ ACTIONS: tuple[Action, ...] = (
         EVERYWHERE,
     ),
     Action("help", ("question_mark", "f1"), "keys", "The keys of this screen.", "Everywhere", EVERYWHERE, 1),
-    Action("quit", ("ctrl+q", "q"), "quit", "Leave Callboard.", "Everywhere", EVERYWHERE, 80),
+    Action("quit", ("ctrl+q", "q", "ctrl+c"), "quit", "Leave Callboard.", "Everywhere", EVERYWHERE, 80),
 )
 
 BY_ID: dict[str, Action] = {action.binding_id: action for action in ACTIONS}

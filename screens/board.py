@@ -69,17 +69,22 @@ class Board:
         self._count_all()
         self.arrange()
 
-    def merge(self, cards: Sequence[AgentCard]) -> set[int] | None:
-        """Take the whole mirror again; returns the places of cards that differ, or None when it had to be
-        loaded anew because other agents are in it."""
-        if (
-            not self.loaded
-            or len(cards) != len(self.cards)
-            or any(card.id not in self.cards for card in cards)
-        ):
+    def differing(self, cards: Sequence[AgentCard]) -> list[AgentCard] | None:
+        """Which of the whole mirror's cards differ from those here; None when other agents are in it.
+
+        Changes nothing, so that a thread may do it: comparing 10,000 cards takes longer than a frame.
+        """
+        same = len(cards) == len(self.cards) and all(card.id in self.cards for card in cards)
+        if not self.loaded or not same:
+            return None
+        return [card for card in cards if card != self.cards[card.id]]
+
+    def merge(self, cards: Sequence[AgentCard], differing: Sequence[AgentCard] | None) -> set[int] | None:
+        """Take the whole mirror again, of which `differing` is new; returns the places of these, or None
+        when it had to be loaded anew because other agents are in it."""
+        if differing is None:
             self.load(cards)
             return None
-        differing = [card for card in cards if card != self.cards[card.id]]
         places = [self.update(card) for card in differing]
         return {place for place in places if place is not None}
 

@@ -247,7 +247,7 @@ class DetailPane(Vertical, can_focus=True):
         if self.search_line is None:
             self.search_line = Input(placeholder="search the configuration", compact=True, id="search")
             await self.mount(self.search_line)
-            self.search_line.focus()
+            self.screen.set_focus(self.search_line)
 
     @on(Input.Submitted, "#search")
     async def _search(self, event: Input.Submitted) -> None:

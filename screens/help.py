@@ -16,7 +16,7 @@ from screens.frame import Frame
 from screens.glyphs import Tone
 from screens.widgets.table import Column, LineTable, Row
 
-COLUMNS = (Column("key", 16), Column("what it does"))
+COLUMNS = (Column("key", 17), Column("what it does"))
 
 
 def help_rows(frame: Frame) -> list[tuple[Action, bool]]:

@@ -6,6 +6,7 @@ No widget in here.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -147,7 +148,9 @@ class Live:
         cards = await self.services.agents.cards()
         self.has_connections = bool(cards) or await self.services.agents.connection_count() > 0
         self.last_sync_at = await self.services.agents.last_sync_at()
-        return self.board.merge(cards)
+        if not self.board.loaded:
+            return self.board.merge(cards, None)
+        return self.board.merge(cards, await asyncio.to_thread(self.board.differing, cards))
 
     async def _reread(self, ids: set[int], changes: Changes) -> None:
         cards = await self.services.agents.cards_of(sorted(ids)) if ids else []

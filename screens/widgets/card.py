@@ -147,7 +147,7 @@ def _details(
     if face.state is State.PENDING and not what:
         return ("not read yet", Tone.MUTED), ("s syncs it", Tone.MUTED)
     if face.state is State.GONE:
-        return (what, Tone.MUTED), ("gone at the vendor, history is kept", Tone.MUTED)
+        return (what, Tone.MUTED), ("gone at the vendor, history kept", Tone.MUTED)
     functions = functions_text(card)
     release = display(card.release)
     together = f"{functions:<14}{release}" if functions else release

@@ -51,9 +51,11 @@ def test_a_new_card_appears_at_the_end() -> None:
 def test_merging_finds_only_what_differs() -> None:
     board = loaded(10)
     cards = list(board.cards.values())
-    assert board.merge([replace(card) for card in cards]) == set()
-    assert board.merge([replace(cards[0], voice="other"), *cards[1:]]) == {board.index_of(cards[0].id)}
-    assert board.merge(cards[1:]) is None
+    same = [replace(card) for card in cards]
+    assert board.merge(same, board.differing(same)) == set()
+    other = [replace(cards[0], voice="other"), *cards[1:]]
+    assert board.merge(other, board.differing(other)) == {board.index_of(cards[0].id)}
+    assert board.merge(cards[1:], board.differing(cards[1:])) is None
     assert len(board.shown) == 9
 
 

@@ -1,0 +1,161 @@
+"""The app itself: what nobody expected, the end, the clipboard; and the terminal around it."""
+
+from __future__ import annotations
+
+import io
+import os
+import pty
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from app.console import Callboard
+from app.terminal import SteadyFile, flush_interval, prepare_environment, terminal_problem, watch_hangup
+from services.errors import ServiceError, VaultLocked
+from tests.support.console import console, home, opened, screen_text, settled, until
+from tests.support.fake_services import FakeSecrets, FakeServices
+
+SECRET = "key_live_0123456789abcdef0123"
+
+
+async def test_a_crash_leaves_a_report_without_local_variables(tmp_path: Path) -> None:
+    app = Callboard(FakeServices())
+
+    def crash() -> None:
+        key = SECRET
+        print(len(key) // 0)
+
+    async def run() -> None:
+        async with app.run_test() as pilot:
+            await pilot.pause()
+            app.call_later(crash)
+            await pilot.pause()
+            await pilot.pause()
+
+    with pytest.raises(ZeroDivisionError):
+        await run()
+    assert app.failure is not None
+    reports = list((tmp_path / "logs").glob("crash-*.txt"))
+    assert len(reports) == 1
+    text = reports[0].read_text()
+    assert "ZeroDivisionError" in text
+    assert SECRET not in text
+    assert str(reports[0]) in app.failure.advice
+    assert app.return_code == 1
+
+
+async def test_a_failing_worker_is_never_silent() -> None:
+    async with opened(FakeServices()) as pilot:
+        app = console(pilot)
+
+        async def fail() -> None:
+            raise ServiceError("the disk is full", advice="Make room on it")
+
+        app.perform(fail)
+        await until(pilot, lambda: "the disk is full" in screen_text(pilot))
+        assert "Make room on it" in screen_text(pilot)
+        app.run_worker(fail(), exit_on_error=False)
+        await settled(pilot)
+        assert app.is_running
+
+
+async def test_markup_in_remote_text_stays_text() -> None:
+    async with opened(FakeServices()) as pilot:
+        console(pilot).tell("[red]not markup[/red] [/]")
+        await until(pilot, lambda: "[red]not markup[/red] [/]" in screen_text(pilot))
+
+
+async def test_a_store_that_locks_itself_is_shown_locked() -> None:
+    services = FakeServices(secrets=FakeSecrets("encrypted file"))
+    async with opened(services) as pilot:
+        services.secrets.locked = True
+        console(pilot).tell_error(VaultLocked("The keys are locked", advice="Press ctrl+u"))
+        await until(pilot, lambda: home(pilot).live.secret_locked)
+
+
+async def test_what_was_copied_can_be_shown() -> None:
+    async with opened(FakeServices()) as pilot:
+        await pilot.press("y", "ctrl+y")
+        await until(pilot, lambda: "Copied text" in screen_text(pilot))
+        assert home(pilot).board.shown[0].agent_id in screen_text(pilot)
+
+
+async def test_ending_stops_every_task() -> None:
+    services = FakeServices()
+    async with opened(services) as pilot:
+        app = console(pilot)
+        await pilot.press("q")
+        await pilot.pause()
+    assert not app._pulse._tasks
+    assert not services.bus._listeners
+
+
+def test_the_environment_before_textual() -> None:
+    environ = {"SSH_CONNECTION": "1 2 3 4", "TERM": "xterm"}
+    prepare_environment(environ)
+    assert environ["TEXTUAL_FPS"] == "15"
+    assert flush_interval(environ) == 0.1
+    local: dict[str, str] = {"TERM": "dumb"}
+    prepare_environment(local)
+    assert "TEXTUAL_FPS" not in local
+    assert local["NO_COLOR"] == "1"
+    assert flush_interval(local) == 0.05
+    chosen = {"SSH_TTY": "x"}
+    prepare_environment(chosen, fps=5)
+    assert chosen["TEXTUAL_FPS"] == "5"
+
+
+def test_no_terminal_is_one_sentence() -> None:
+    problem = terminal_problem(io.StringIO(), io.StringIO())
+    assert problem == "The console needs a terminal, and standard input is not one"
+    assert terminal_problem(None, None) is not None
+
+
+def test_a_hang_up_is_noticed() -> None:
+    master, slave = pty.openpty()
+    lost = threading.Event()
+    stop = watch_hangup(slave, lost.set)
+    try:
+        assert not lost.is_set()
+        os.close(master)
+        assert lost.wait(10)
+    finally:
+        stop()
+        stop()
+        os.close(slave)
+
+
+def test_writing_to_a_dead_terminal_is_no_error() -> None:
+    class Dead:
+        def write(self, text: str) -> int:
+            raise OSError(5, "Input/output error")
+
+        flush = fileno = write
+
+    file = SteadyFile(Dead())
+    assert file.write("abc") == 3
+
+
+def test_opening_imports_nothing_heavy() -> None:
+    heavy = (
+        "httpx",
+        "sqlmodel",
+        "sqlalchemy",
+        "pydantic",
+        "keyring",
+        "apscheduler",
+        "cryptography",
+        "textual.widgets._data_table",
+    )
+    code = f"import sys, app.console; print([name for name in {heavy!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_terminal_module_is_light() -> None:
+    code = "import sys, app.terminal; print([name for name in ('textual', 'asyncio') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
