@@ -274,9 +274,12 @@ class SyncService:
                 run.clients[connection.id] = (client, client.stats.requests)
                 source = _source(client)
                 listed = await source.list_agents(fresh=run.request.force)
-            except ServiceError as error:
+            except Exception as error:
                 in_scope = [agent for agent in mirrored.values() if only is None or agent.remote_id in only]
-                await self._connection_failed(run, database, connection, in_scope, error)
+                known = (
+                    error if isinstance(error, ServiceError) else self._unexpected(connection, "its lists")
+                )
+                await self._connection_failed(run, database, connection, in_scope, known)
                 return
             rules = Rules(
                 now=self._clock.now(),
@@ -365,12 +368,7 @@ class SyncService:
         except ServiceError as error:
             await self._agent_failed(run, database, connection, step, error)
         except Exception:
-            log.exception("%s, %s: reading agent %s", connection.company, connection.provider, step.remote_id)
-            unexpected = ServiceError(
-                "Reading it failed in a way Callboard does not know",
-                advice="see the sync log for the details, and report them",
-                code="unexpected",
-            )
+            unexpected = self._unexpected(connection, f"agent {step.remote_id}")
             await self._agent_failed(run, database, connection, step, unexpected)
         else:
             writer = self._writer(run, connection)
@@ -445,6 +443,15 @@ class SyncService:
 
     def _writer(self, run: _Run, connection: ConnectionInfo) -> Writer:
         return Writer(run.id, connection, self._clock.now(), run.request.actor, run.request.cause)
+
+    def _unexpected(self, connection: ConnectionInfo, what: str) -> ServiceError:
+        """For an exception nobody foresaw, while it is handled: the log has it whole, the operator a sentence."""
+        log.exception("%s, %s: reading %s", connection.company, connection.provider, what)
+        return ServiceError(
+            f"Reading {what} failed in a way Callboard does not know",
+            advice="see the sync log for the details, and report them",
+            code="unexpected",
+        )
 
     def _settle(self, run: _Run, row: OutcomeRow, key: tuple[int, str] | None) -> None:
         if key is not None:

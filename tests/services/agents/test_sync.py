@@ -356,3 +356,18 @@ async def test_an_agent_whose_engine_is_missing_has_failed_and_is_not_gone(
         assert card.gone_at is None
         assert card.error is not None
         assert engine in card.error.message
+
+
+async def test_a_list_of_another_shape_fails_its_connection_and_no_other(
+    simulator: RunningSimulator, tmp_path: Path
+) -> None:
+    async with services_on(simulator, tmp_path) as services:
+        await services.sync.run(ALL)
+        await simulator.fault("shape:elevenlabs:list")
+        report = await services.sync.run(ALL)
+        assert report.status is RunStatus.PARTIAL
+        assert [row.provider for row in report.errors] == [Provider.ELEVENLABS]
+        assert report.errors[0].error is not None
+        assert "shape" in report.errors[0].error.message or "expected" in report.errors[0].error.message
+        retell = {row.agent_id for row in report.outcomes if row.provider is Provider.RETELL}
+        assert {outcomes(report)[agent_id] for agent_id in retell} == {Outcome.UNCHANGED}
