@@ -74,7 +74,7 @@ class CompaniesScreen(Frame):
                     (
                         (company.name, Tone.ACCENT),
                         ("", Tone.PLAIN),
-                        ("" if own else "no connection yet: c connects it", Tone.LOOK),
+                        ("" if own else "c connects a vendor", Tone.LOOK),
                         (f"{company.agents:,}", Tone.PLAIN),
                         ("", Tone.PLAIN),
                         ("", Tone.PLAIN),

@@ -78,26 +78,42 @@ def labelled(label: str, hint: str = "") -> Static:
 
 
 class UnlockDialog(Dialog[bool]):
-    """Opens the encrypted file of keys. Answers True once it is open."""
+    """Opens the encrypted file of keys, or chooses the passphrase of a new one. True once it is open."""
 
     title_text = "Unlock the keys"
 
     def __init__(self, secrets: Secrets) -> None:
         super().__init__()
         self._secrets = secrets
+        self._new = bool(getattr(secrets, "is_new", False))
+        """There is no file yet: a slip of the finger would lock its owner out, so it is typed twice."""
+        if self._new:
+            self.title_text = "Choose a passphrase"
 
     def fields(self) -> Iterable[Widget]:
-        yield labelled("Passphrase", f"of the {self._secrets.label}")
+        hint = "encrypts the keys on this machine; it cannot be recovered" if self._new else ""
+        yield labelled("Passphrase", hint or f"of the {self._secrets.label}")
         yield Input(password=True, id="passphrase")
+        if self._new:
+            yield labelled("Again")
+            yield Input(password=True, id="again")
 
-    @on(Input.Submitted, "#passphrase")
+    @on(Input.Submitted)
     def _submitted(self, event: Input.Submitted) -> None:
+        first = self.query_one("#passphrase", Input)
+        if self._new and event.input is first:
+            self.query_one("#again", Input).focus()
+            return
+        if self._new and self.query_one("#again", Input).value != first.value:
+            self.say("The two are not the same", Tone.LOOK)
+            return
+
         async def unlock() -> None:
             self.say("opening")
             try:
-                await self._secrets.unlock(event.value)
+                await self._secrets.unlock(first.value)
             except ServiceError:
-                event.input.value = ""
+                first.value = ""
                 raise
             self.dismiss(True)
 

@@ -100,6 +100,19 @@ async def test_a_locked_store_asks_for_its_passphrase_first() -> None:
         assert "locked" not in screen_text(pilot)
 
 
+async def test_the_passphrase_of_a_new_store_is_typed_twice() -> None:
+    services = FakeServices(secrets=FakeSecrets("encrypted file", locked=True, is_new=True))
+    async with opened(services) as pilot:
+        await pilot.press("ctrl+u")
+        await until(pilot, lambda: "Choose a passphrase" in screen_text(pilot))
+        await pilot.press(*"moon", "enter", *"mood", "enter")
+        await until(pilot, lambda: "The two are not the same" in screen_text(pilot))
+        assert services.secrets.locked
+        await pilot.press("backspace", "n", "enter")
+        await until(pilot, lambda: not services.secrets.locked)
+        assert services.secrets.passphrase == "moon"
+
+
 async def test_the_base_url_offered_follows_vendor_and_region() -> None:
     async with opened(FakeServices()) as pilot:
         await pilot.press("2")

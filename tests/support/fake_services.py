@@ -418,8 +418,11 @@ class FakeSecrets:
     label: str = "keyring (Secret Service)"
     locked: bool = False
     passphrase: str = "open sesame"
+    is_new: bool = False
 
     async def unlock(self, passphrase: str, /) -> None:
+        if self.is_new:
+            self.passphrase, self.is_new = passphrase, False
         if passphrase != self.passphrase:
             raise ServiceError(
                 "The passphrase is wrong",
