@@ -445,7 +445,7 @@ class SyncService:
         return Writer(run.id, connection, self._clock.now(), run.request.actor, run.request.cause)
 
     def _unexpected(self, connection: ConnectionInfo, what: str) -> ServiceError:
-        """For an exception nobody foresaw, while it is handled: the log has it whole, the operator a sentence."""
+        """While an exception nobody foresaw is handled: the log has it whole, the operator a sentence."""
         log.exception("%s, %s: reading %s", connection.company, connection.provider, what)
         return ServiceError(
             f"Reading {what} failed in a way Callboard does not know",
