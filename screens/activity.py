@@ -145,7 +145,12 @@ class ActivityScreen(Frame):
                 self._outcome_row(number, each)
                 for number, each in enumerate(await agents.run_outcomes(run.id))
             ]
-            nothing = sentence(run.message) or "This run settled no agent"
+            unchanged = run.counts.get("unchanged", 0)
+            nothing = sentence(run.message) or (
+                f"{unchanged} agents were checked and none had changed"
+                if unchanged
+                else "No agent was settled"
+            )
         else:
             now = self.services.clock.now()
             rows = [
