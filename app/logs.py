@@ -35,7 +35,7 @@ def set_up(folder: Path, level: str) -> None:
 
 
 class _LogFile(RotatingFileHandler):
-    """A log file on a disk that may become full or read-only: that costs lines, never a word on the terminal."""
+    """A log file on a disk that may become full or read-only: which costs lines, never a word on screen."""
 
     def handleError(self, record: logging.LogRecord) -> None:
         return

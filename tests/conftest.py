@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,13 +19,11 @@ if "textual.constants" in sys.modules:  # a pytest plug-in was faster
 
 
 @pytest.fixture(autouse=True)
-def own_environment(
-    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Path]:
-    """A temporary `CALLBOARD_HOME`, and a keyring that keeps nothing. Yields that home."""
+def own_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A temporary `CALLBOARD_HOME`, and a keyring that keeps nothing. Returns that home."""
     home = tmp_path_factory.mktemp("home", numbered=True)
     for name in LEAKING:
         monkeypatch.delenv(name, raising=False)
     for name, value in scrubbed(home).items():
         monkeypatch.setenv(name, value)
-    yield home
+    return home

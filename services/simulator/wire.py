@@ -14,7 +14,7 @@ JSON_TYPE = b"application/json"
 
 
 def encode(data: Any) -> bytes:
-    """Compact UTF-8 JSON; 1.0 stays 1.0 and non-ASCII text is not escaped, unless it holds half a surrogate pair."""
+    """Compact UTF-8 JSON; 1.0 stays 1.0; only half a surrogate pair has all non-ASCII text escaped."""
     try:
         return json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode()
     except UnicodeEncodeError:

@@ -36,7 +36,7 @@ def explain(error: Exception, where: DatabaseLocation) -> Exception:
         return ServiceError(
             f"the disk that holds {place} is full or fails; it could not be used",
             category=Category.TRANSIENT,
-            advice="Free some space, then try again; if there is enough, look for disk errors in the system log",
+            advice="Free some space and try again; with enough space, look for disk errors in the system log",
             code="disk_failed",
         )
     if "unable to open" in text:

@@ -34,7 +34,7 @@ TERMINAL = ("textual", "rich")
 
 def modules_after(code: str, home: Path) -> set[str]:
     """The top-level modules of a fresh interpreter that ran this code."""
-    report = "import json, sys; sys.stderr.write('\\n' + json.dumps(sorted({m.split('.')[0] for m in sys.modules})))"
+    report = "import json, sys\nprint('\\n' + json.dumps(sorted(sys.modules)), file=sys.stderr)"
     done = subprocess.run(
         [sys.executable, "-P", "-c", f"{code}\n{report}"],
         cwd=ROOT,
@@ -45,7 +45,7 @@ def modules_after(code: str, home: Path) -> set[str]:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    return set(json.loads(done.stderr.splitlines()[-1]))
+    return {name.split(".")[0] for name in json.loads(done.stderr.splitlines()[-1])}
 
 
 @pytest.mark.parametrize("words", [["--help"], ["-h"], ["--version"], ["help"]])
@@ -55,7 +55,9 @@ def test_help_and_version(own_environment, words):
     assert not loaded & {*HEAVY, *TERMINAL, "argparse", "asyncio", "sqlite3", "platformdirs", "logging"}
 
 
-@pytest.mark.parametrize("command", ["sync", "agents", "company", "connection", "runs", "config", "simulator"])
+@pytest.mark.parametrize(
+    "command", ["sync", "agents", "company", "connection", "runs", "config", "simulator"]
+)
 def test_help_of_a_command(own_environment, command):
     code = f"from app.cli import main\nassert main([{command!r}, '--help']) == 0"
     loaded = modules_after(code, own_environment)

@@ -1,4 +1,4 @@
-"""What the benchmarks share: figures with their targets, a simulator in a process of its own, filled mirrors."""
+"""What the benchmarks share: figures and their targets, a simulator process, filled mirrors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.simulator import RunningSimulator
 
 @dataclass(frozen=True)
 class Figure:
-    """One measured number. `target` is the most it may be, or the least when `least` is set; None: for information."""
+    """One measured number. `target` is the most it may be (the least with `least`); None: for information."""
 
     name: str
     value: float
@@ -43,7 +43,7 @@ class Figure:
 def unmet(figures: Sequence[Figure]) -> list[str]:
     """The figures that miss their target, in words; what a benchmark test asserts to be empty."""
     return [
-        f"{figure.name}: {figure.value:.3g} {figure.unit}, wanted {'≥' if figure.least else '≤'} {figure.target}"
+        f"{figure.name}: {figure.value:.3g} {figure.unit}, not {'≥' if figure.least else '≤'} {figure.target}"
         for figure in figures
         if figure.met is False
     ]
@@ -75,7 +75,16 @@ class MovableClock(SystemClock):
 def simulator_process(home: Path, agents: int, latency_ms: float = 0) -> Iterator[RunningSimulator]:
     """A simulator that takes no time from the process that is measured."""
     home.mkdir(parents=True, exist_ok=True)
-    words = ["simulator", "--agents", str(agents), "--latency", str(latency_ms), "--announce", "json", "--exit-with-parent"]
+    words = [
+        "simulator",
+        "--agents",
+        str(agents),
+        "--latency",
+        str(latency_ms),
+        "--announce",
+        "json",
+        "--exit-with-parent",
+    ]
     process = subprocess.Popen(
         [*CALLBOARD, *words],
         env=child_environment(home),

@@ -49,8 +49,10 @@ class Watch:
         self.held.append(took)
         if took > 8:
             owner = getattr(handle._callback, "__self__", None)
-            name = owner.get_name() + " " + repr(owner.get_coro())[:120] if isinstance(owner, asyncio.Task) else repr(
-                handle._callback
+            name = (
+                owner.get_name() + " " + repr(owner.get_coro())[:120]
+                if isinstance(owner, asyncio.Task)
+                else repr(handle._callback)
             )
             self.worst.append((took, name[:200]))
 

@@ -36,7 +36,9 @@ def main(names: list[str]) -> int:
             os.environ.update(scrubbed(Path(folder)))
             started = time.monotonic()
             try:
-                measured = asyncio.run(importlib.import_module(f"tests.benchmarks.{module}").measure(Path(folder)))
+                measured = asyncio.run(
+                    importlib.import_module(f"tests.benchmarks.{module}").measure(Path(folder))
+                )
                 figures += [figure.as_dict() for figure in measured]
             except Exception:
                 failed[module] = traceback.format_exc()

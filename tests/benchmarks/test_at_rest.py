@@ -33,7 +33,7 @@ CHANGES = 40
 
 
 async def resting(folder: Path) -> list[Figure]:
-    """Memory after warm-up and one sync of everything; processor time and bytes over half a minute of nothing."""
+    """Memory after warm-up and one sync of everything; processor time and bytes while nothing happens."""
     home = folder / "home"
     with simulator_process(folder / "simulator", AGENTS) as simulator:
         await fill_mirror(home, simulator)
@@ -116,7 +116,10 @@ async def changing(folder: Path) -> list[Figure]:
             shown = app.live.board.shown[0]
             loop = LoopTime()
             spent: list[float] = []
-            with contextlib.closing(sqlite3.connect(home / "data" / "callboard.db")) as other, loop.watching():
+            with (
+                contextlib.closing(sqlite3.connect(home / "data" / "callboard.db")) as other,
+                loop.watching(),
+            ):
                 idle = await settled(loop, 0.3)
                 for number in range(CHANGES):
                     other.execute("UPDATE agent SET voice = ? WHERE id = ?", (f"Voice {number}", shown.id))

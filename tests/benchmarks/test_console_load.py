@@ -1,4 +1,4 @@
-"""1,000 agents of both vendors at 50 ms, read again while the console is open: the loop's lateness, keys to paint."""
+"""1,000 agents at 50 ms are read again while the console is open: how late the loop is, keys to paint."""
 
 from __future__ import annotations
 

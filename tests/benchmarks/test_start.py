@@ -1,4 +1,4 @@
-"""Start-up through a pseudo-terminal, against a Textual program with one label in the same run, interleaved."""
+"""Start-up through a pseudo-terminal, against a Textual program with one label, interleaved."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ QUIET = 0.8
 
 
 def start(command: Sequence[str], environment: Mapping[str, str]) -> tuple[float, float, float]:
-    """Seconds from the start of the process to the first paint, to the last card, and to the last change at all."""
+    """Seconds from the start to the first paint, to the last card, and to the last change at all."""
     with Terminal(command, environment) as terminal:
         while not terminal.pump(5):
             assert terminal.process.poll() is None, terminal.text()
@@ -92,7 +92,11 @@ async def measure(folder: Path) -> list[Figure]:
         Figure("start: --help to one label", median(helps) / one, "×", 0.5),
         Figure("start: --help", median(helps) * 1000, "ms"),
         Figure("start: very first start, first paint", median([start[0] for start in demos]) * 1000, "ms"),
-        Figure("start: very first start, demo agents on screen", median([start[1] for start in demos]) * 1000, "ms"),
+        Figure(
+            "start: very first start, demo agents on screen",
+            median([start[1] for start in demos]) * 1000,
+            "ms",
+        ),
     ]
 
 

@@ -27,7 +27,9 @@ LATENCY_MS = 100
 RUNS = 3
 
 
-async def full_sync(home: Path, simulator: RunningSimulator, concurrency: int | None) -> tuple[float, dict[str, int], int]:
+async def full_sync(
+    home: Path, simulator: RunningSimulator, concurrency: int | None
+) -> tuple[float, dict[str, int], int]:
     """Seconds, requests by kind and the connection's limit of a first sync of all ElevenLabs agents."""
     async with services_of(home, concurrency=concurrency) as services:
         await add_company(services, simulator, Provider.ELEVENLABS)
@@ -84,7 +86,12 @@ async def second_syncs(home: Path, simulator: RunningSimulator) -> list[Figure]:
                 rows = watch.execute("SELECT count(*) FROM written").fetchone()[0]
                 figures += [
                     Figure(f"second sync, {name}: detail requests at Retell", retell, "requests", 0),
-                    Figure(f"second sync, {name}: detail requests at both", both, "requests", 0 if not ahead else None),
+                    Figure(
+                        f"second sync, {name}: detail requests at both",
+                        both,
+                        "requests",
+                        0 if not ahead else None,
+                    ),
                     Figure(f"second sync, {name}: bundle and snapshot rows written", rows, "rows", 0),
                     Figure(f"second sync, {name}: time", took, "s"),
                 ]

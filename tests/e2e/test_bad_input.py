@@ -1,4 +1,4 @@
-"""What goes wrong on real machines, met by the real command: one clear message, the right exit code, nothing lost."""
+"""What goes wrong on real machines: one clear message, the right exit code, nothing lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""kill -9 in the middle of a sync, many times: every agent is as it was or as it is, and the next sync repairs all."""
+"""kill -9 in the middle of a sync: every agent is as it was or as it is, and the next sync repairs all."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ def digests(home: Path) -> dict[str, str]:
     """Every agent's bundle; reads also prove that what the mirror points at is there and is whole."""
     with database(home) as connection:
         rows = connection.execute(
-            "SELECT a.remote_id, b.digest, b.content, a.status FROM agent a LEFT JOIN bundle b ON b.id = a.remote_bundle_id"
+            "SELECT a.remote_id, b.digest, b.content, a.status"
+            " FROM agent a LEFT JOIN bundle b ON b.id = a.remote_bundle_id"
         ).fetchall()
     for remote_id, digest, content, status in rows:
         assert status in ("pending", "synced"), f"{remote_id} is stuck in {status}"
@@ -121,7 +122,7 @@ async def test_a_killed_run_is_found_interrupted(own_environment):
     async with running_simulator(agents=6, latency_ms=5) as simulator:
         connect(home, simulator)
         await simulator.fault("hang:elevenlabs:detail")
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # noqa: ASYNC220  # the simulator has a loop of its own
             [*CALLBOARD, "sync"],
             env=real_environment(home),
             stdout=subprocess.DEVNULL,

@@ -1,4 +1,4 @@
-"""The console as a person meets it: in a terminal, on the demo, with keys, a window that changes, and an end."""
+"""The console as a person meets it: in a terminal, on the demo, with keys, window sizes and an end."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def test_closed_window(open_console):
 
 def test_closed_window_without_a_hangup_signal(own_environment):
     """Under `nohup` and some supervisors no signal comes: end of file has to end it, without spinning."""
-    script = "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
+    script = "import os, sys, signal as s; s.signal(s.SIGHUP, s.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
     command = [sys.executable, "-c", script, *CALLBOARD]
     with Terminal(command, child_environment(own_environment)) as terminal:
         ready(terminal)
@@ -257,7 +257,7 @@ def test_sixteen_colours(open_console):
 
 
 def test_crash_leaves_a_report_without_secrets(own_environment):
-    """What nobody expected: the terminal is restored, one message says where the report is, no locals in it."""
+    """What nobody expected: the terminal is restored, a message says where the report is, no locals."""
     secret = "key_0123456789abcdef0123456789abcdef"
     script = f"""\
 import sys

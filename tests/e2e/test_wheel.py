@@ -1,4 +1,4 @@
-"""What is shipped: the wheel's contents, and the program as it runs from an environment that has only the wheel."""
+"""What is shipped: the wheel's contents, and the program run from an environment with the wheel alone."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _pip() -> list[str]:
             ).returncode
         ):
             return [python, "-m", "pip", "--disable-pip-version-check"]
-    unavailable("pip is not installed")
+    return unavailable("pip is not installed")
 
 
 @pytest.fixture(scope="module")

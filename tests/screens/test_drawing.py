@@ -19,7 +19,7 @@ from services.model import ErrorInfo, SyncStatus
 from tests.support.fake_services import HOUR, MINUTE, NOON, seeded_cards
 
 NASTY = [
-    "👩‍👩‍👧‍👦 family 👍🏽 🏳️‍🌈 🇩🇪",
+    "👩‍👩‍👧‍👦 family 👍🏽 🏳\ufe0f‍🌈 🇩🇪",
     "مرحبا بالعالم",
     "\x1b[31mred\x1b[0m\r\n\tname\x07",
     "漢字かな交じり文の長い名前です",

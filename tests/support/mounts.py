@@ -13,7 +13,7 @@ from tests.support.servers import unavailable
 
 @contextlib.contextmanager
 def small_disk(place: Path, size: str = "4m") -> Iterator[Path]:
-    """An empty disk of this size at `place`. Needs the right to mount; else the test is skipped, or fails in CI."""
+    """An empty disk of this size at `place`. Without the right to mount the test is skipped (fails in CI)."""
     place.mkdir(parents=True, exist_ok=True)
     _mount("-t", "tmpfs", "-o", f"size={size}", "callboard-test", str(place))
     try:
@@ -36,10 +36,9 @@ def read_only(folder: Path) -> Iterator[Path]:
 def fill(disk: Path, leave: int = 0) -> Path:
     """Write until the disk is full, then give `leave` bytes back; returns the file that fills it."""
     ballast = disk / "ballast"
-    with open(ballast, "wb", buffering=0) as file:
-        with contextlib.suppress(OSError):
-            while True:
-                file.write(b"\0" * 4096)
+    with open(ballast, "wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(b"\0" * 4096)
     if leave:
         size = ballast.stat().st_size
         with open(ballast, "r+b") as file:

@@ -69,7 +69,7 @@ class Picture:
 
 
 class Terminal:
-    """One program in one pseudo-terminal. `with Terminal(…) as terminal` ends it, and its children, for sure."""
+    """One program in one pseudo-terminal; leaving the `with` block ends it, and its children, for sure."""
 
     def __init__(
         self,
@@ -122,7 +122,7 @@ class Terminal:
     # -- what the program does ------------------------------------------------------------------------
 
     def family(self) -> list[psutil.Process]:
-        """The program and every process it or they ever started, as far as they were seen; alive ones only."""
+        """The program and every process it or they started, as far as they were seen; alive ones only."""
         with contextlib.suppress(psutil.NoSuchProcess):
             root = psutil.Process(self.process.pid)
             for process in (root, *root.children(recursive=True)):
@@ -191,9 +191,8 @@ class Terminal:
         end = time.monotonic() + patience
         while not fits(text := self.text()):
             ended = self.process.poll() is not None
-            assert time.monotonic() < end and not ended, (
-                f"{'the program ended' if ended else 'it never came'}: {wanted!r}; the screen:\n{text}"
-            )
+            assert not ended, f"the program ended before {wanted!r} came; the screen:\n{text}"
+            assert time.monotonic() < end, f"{wanted!r} never came; the screen:\n{text}"
             self.pump(0.1)
         return text
 
