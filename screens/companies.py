@@ -152,13 +152,20 @@ class CompaniesScreen(Frame):
 
         def connected(done: bool | None) -> None:
             if done:
-                self.console_app.tell(f"{company.name} is connected", "1, then S asks for its agents")
+                self.console_app.tell(f"{company.name} is connected", "Its agents are being read; 1 shows them")
                 self._reload()
+                self._first_sync(company.name)
 
         def ask() -> None:
             self.app.push_screen(KeyDialog(self.services.companies, company.name, self.glyphs), connected)
 
         self.console_app.after_unlock(ask)
+
+    def _first_sync(self, company: str) -> None:
+        """Who connects a vendor wants to see its agents."""
+        from services.agents import SyncRequest
+
+        self.services.sync.start(SyncRequest(company=company, cause="new connection"))
 
     def action_rotate_key(self) -> None:
         connection = self._connection()

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sqlmodel import Session
 
@@ -34,6 +34,7 @@ from services.agents.sources import ElevenLabsSource, RetellSource, Source
 from services.clock import Clock
 from services.companies import CompanyService, ConnectionClients
 from services.companies.clients import Client
+from services.companies.service import actor
 from services.errors import Category, ServiceError, UsageError
 from services.events import (
     AgentReading,
@@ -153,6 +154,7 @@ class SyncService:
 
     def _begin(self, request: SyncRequest) -> tuple[str, asyncio.Task[SyncReport]]:
         run_id = self._new_id()
+        request = replace(request, actor=request.actor or actor())
         live = LiveSync(run_id, scope=request.scope, cause=request.cause, forced=request.force)
         run = _Run(run_id, request, self._clock.now(), self._clock.monotonic(), live)
         task = asyncio.create_task(self._drive(run), name=f"sync {run_id}")
