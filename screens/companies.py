@@ -152,7 +152,7 @@ class CompaniesScreen(Frame):
 
         def connected(done: bool | None) -> None:
             if done:
-                self.console_app.tell(f"{company.name} is connected", "Its agents are being read; 1 shows them")
+                self.console_app.tell(f"{company.name} is connected", "Its agents are on their way: 1")
                 self._reload()
                 self._first_sync(company.name)
 
