@@ -244,6 +244,9 @@ class SyncService:
             dry_run=run.request.dry_run,
         )
         message = "; ".join(row.error.message for row in run.errors if row.error)
+        causes = {row.error.message for row in run.outcomes if row.error}
+        if not message and len(causes) == 1:
+            message = causes.pop()
         if failure is not None:
             message = (
                 failure.message if isinstance(failure, ServiceError) else "An unexpected failure, see the log"
