@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from services.errors import Category, ServiceError
 from services.storage.location import DatabaseLocation
 
@@ -26,7 +28,8 @@ def explain(error: Exception, where: DatabaseLocation) -> Exception:
             advice="free some space, then sync again: nothing older was lost",
             code="disk_full",
         )
-    if "readonly" in text or "read-only" in text or "permission denied" in text or "attempt to write" in text:
+    forbidden = ("readonly", "read-only", "permission denied", "attempt to write")
+    if any(word in text for word in forbidden) or ("unable to open" in text and on_read_only_disk(where)):
         return ServiceError(
             f"{place} cannot be written: the file or its disk is read-only",
             advice="give your user write access to the file and its folder, or set CALLBOARD_HOME elsewhere",
@@ -84,3 +87,9 @@ def explain(error: Exception, where: DatabaseLocation) -> Exception:
         advice="run callboard doctor; it checks the database and says what to do",
         code="database",
     )
+
+
+def on_read_only_disk(where: DatabaseLocation) -> bool:
+    """Whether there is an SQLite file in a folder that cannot be written, by root neither."""
+    file = where.path
+    return file is not None and file.exists() and not os.access(file.parent, os.W_OK)

@@ -11,10 +11,11 @@ import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 from services.errors import ServiceError
-from services.storage.failures import explain
+from services.storage.failures import explain, on_read_only_disk
 from services.storage.location import DatabaseLocation
 
 HEAD = "0001"
@@ -152,13 +153,36 @@ def _refuse_newer(connection: Any, where: DatabaseLocation) -> None:
 
 def _connect(where: DatabaseLocation) -> Any:
     if where.path is not None:
-        connection = sqlite3.connect(where.path, check_same_thread=False, isolation_level=None, timeout=5)
-        connection.execute("PRAGMA busy_timeout=5000")
-        connection.execute("PRAGMA query_only=ON")
-        return connection
+        return _open_file(where, where.path)
     import psycopg
 
     return psycopg.connect(where.dsn, autocommit=True, connect_timeout=5)
+
+
+def _open_file(where: DatabaseLocation, path: Path) -> sqlite3.Connection:
+    """A connection that only reads. On a read-only disk SQLite has no place for the files beside a WAL
+    database; a file that was closed properly can be read without them, since nobody can change it."""
+
+    def connect(place: str, *, uri: bool) -> sqlite3.Connection:
+        connection = sqlite3.connect(place, check_same_thread=False, isolation_level=None, timeout=5, uri=uri)
+        connection.execute("PRAGMA busy_timeout=5000")
+        connection.execute("PRAGMA query_only=ON")
+        return connection
+
+    connection = connect(str(path), uri=False)
+    try:
+        connection.execute("SELECT 1 FROM sqlite_master LIMIT 1")
+    except sqlite3.OperationalError as error:
+        connection.close()
+        journal = path.with_name(path.name + "-wal")
+        closed_properly = not journal.exists() or journal.stat().st_size == 0
+        if "unable to open" in str(error) and closed_properly and on_read_only_disk(where):
+            return connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
+        raise
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
 
 
 def _select(connection: Any, sql: str, parameters: Sequence[object], sqlite: bool) -> list[tuple[Any, ...]]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
 import random
-import select
 import signal
 import sqlite3
 import subprocess
@@ -46,29 +46,23 @@ def sound(home: Path) -> bool:
 
 def kill_somewhere(home: Path, chance: random.Random) -> None:
     """Start a forced sync and kill it: between its start and its first outcome, or after a random outcome."""
-    process = subprocess.Popen(
-        [*CALLBOARD, "sync", "--force", "--verbose"],
-        env=real_environment(home),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    assert process.stdout is not None
-    assert process.stderr is not None
     lines = chance.choice((0, *range(AGENTS)))
     seen = 0
-    streams = [process.stdout, process.stderr]
-    while seen < lines and streams:
-        for stream in select.select(streams, [], [], 30)[0]:
-            if line := stream.readline():
-                seen += line.count(b"\n")
-            else:
-                streams.remove(stream)
+    reading, writing = os.pipe()
+    process = subprocess.Popen(
+        [*CALLBOARD, "sync", "--force", "--verbose"],
+        env=real_environment(home, CALLBOARD_CONCURRENCY="2", PYTHONUNBUFFERED="1"),
+        stdout=writing,
+        stderr=writing,
+    )
+    os.close(writing)
+    while seen < lines and (data := os.read(reading, 4096)):
+        seen += data.count(b"\n")
     # Not a wait for anything: it spreads the kill over what happens between two outcomes.
     time.sleep(chance.random() * (0.02 if lines else 0.9))
     process.send_signal(signal.SIGKILL)
     process.wait()
-    process.stdout.close()
-    process.stderr.close()
+    os.close(reading)
 
 
 async def edit_all(simulator: RunningSimulator, generation: int) -> None:

@@ -17,8 +17,8 @@ LEAKING = (
     "LINES",
     "COLUMNS",
 )
-OURS = "CALLBOARD_TEST_"
-"""Variables of the test run itself start so."""
+OURS = ("CALLBOARD_TEST_", "CALLBOARD_OPENAPI_DIR", "TEXTUAL_SNAPSHOT_")
+"""Variables of the test run itself start so; the last is the snapshot plug-in's own."""
 
 
 def keep(name: str) -> bool:
