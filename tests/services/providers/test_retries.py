@@ -106,7 +106,7 @@ async def test_429_halves_and_success_grows_back(connect: Connect) -> None:
         assert client.stats.limit == 8
 
 
-@pytest.mark.parametrize(("provider", "most"), [(Provider.RETELL, 10), (Provider.ELEVENLABS, 15)])
+@pytest.mark.parametrize(("provider", "most"), [(Provider.RETELL, 10), (Provider.ELEVENLABS, 10)])
 async def test_concurrency_is_bounded_and_used(connect: Connect, provider: Provider, most: int) -> None:
     full = asyncio.Event()
     held = 0
