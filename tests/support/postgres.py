@@ -12,7 +12,6 @@ from __future__ import annotations
 import atexit
 import os
 import secrets
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from urllib.parse import urlsplit, urlunsplit
@@ -20,7 +19,7 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg
 import pytest
 
-from tests.support.servers import running_postgres
+from tests.support.servers import running_postgres, wait_until_ready
 
 URL_VARIABLE = "CALLBOARD_TEST_POSTGRES_URL"
 
@@ -37,7 +36,7 @@ def postgres_server() -> str:
             stack = ExitStack()
             url = stack.enter_context(running_postgres()).url
             atexit.register(stack.close)
-        _wait_until_ready(url)
+        wait_until_ready(url)
         _started.append(url)
     return _started[0]
 
@@ -53,17 +52,3 @@ def postgres_url(postgres_server: str) -> Iterator[str]:
     finally:
         with psycopg.connect(postgres_server, autocommit=True) as connection:
             connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
-
-
-def _wait_until_ready(url: str, limit: float = 30.0) -> None:
-    """A server that accepts connections may still be starting up, and says so in its refusals."""
-    deadline = time.monotonic() + limit
-    while True:
-        try:
-            psycopg.connect(url, connect_timeout=5).close()
-        except psycopg.OperationalError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.02)
-        else:
-            return

@@ -86,7 +86,9 @@ def running_postgres() -> Iterator[PostgresServer]:
             )
         try:
             wait_for_port(port, server)
-            yield PostgresServer(f"postgresql://op:{password}@127.0.0.1:{port}/postgres", port, password)
+            url = f"postgresql://op:{password}@127.0.0.1:{port}/postgres"
+            wait_until_ready(url)
+            yield PostgresServer(url, port, password)
         finally:
             server.send_signal(signal.SIGINT)  # a fast shutdown: open connections are ended
             server.wait(timeout=60)
@@ -115,3 +117,19 @@ def wait_for_port(port: int, server: subprocess.Popen[bytes], limit: float = 60.
         else:
             return
     pytest.fail(f"nothing listens on port {port}", pytrace=False)
+
+
+def wait_until_ready(url: str, limit: float = 30.0) -> None:
+    """A server that accepts connections may still be starting up, and says so in its refusals."""
+    import psycopg
+
+    deadline = time.monotonic() + limit
+    while True:
+        try:
+            psycopg.connect(url, connect_timeout=5).close()
+        except psycopg.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+        else:
+            return
