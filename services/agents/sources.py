@@ -57,26 +57,15 @@ class RetellSource:
     _engines: dict[tuple[str, str], Any] = field(default_factory=dict)
 
     async def list_agents(self, *, fresh: bool) -> dict[str, Listed]:
-        agents, llms, flows = await asyncio.gather(
-            self.client.list_agents(fresh=fresh),
-            self.client.list_llms(fresh=fresh),
-            self.client.list_flows(fresh=fresh),
+        agents, self._engines = await asyncio.gather(
+            self.client.list_agents(fresh=fresh), self.client.list_engine_times(fresh=fresh)
         )
-        for wire in llms:
-            self._note_engine("retell-llm", wire, "llm_id")
-        for wire in flows:
-            self._note_engine("conversation-flow", wire, "conversation_flow_id")
         listed: dict[str, Listed] = {}
         for wire in agents:
             remote_id = _required(wire.data, "agent_id", "an agent in Retell's list")
             self._agents[remote_id] = wire.data.get("user_modified_timestamp")
             listed[remote_id] = Listed(remote_id, clean_line(str(wire.data.get("agent_name") or remote_id)))
         return listed
-
-    def _note_engine(self, kind: str, wire: Wire, key: str) -> None:
-        engine_id = wire.data.get(key) if isinstance(wire.data, dict) else None
-        if isinstance(engine_id, str):
-            self._engines[kind, engine_id] = wire.data.get("last_modification_timestamp")
 
     def verdict(self, mirrored: Mirrored) -> Verdict:
         try:

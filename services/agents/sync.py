@@ -46,6 +46,7 @@ from services.events import (
     SyncPlanned,
     SyncStarted,
 )
+from services.memory import give_back
 from services.model import ConnectionInfo, ErrorInfo, Outcome, OutcomeRow, SyncReport
 from services.providers import ElevenLabsClient
 from services.storage import Database
@@ -57,6 +58,9 @@ HEARTBEAT = 5.0
 
 AT_ONCE = 50
 """Outcomes told before the event loop gets its turn: telling a thousand would hold it for too long."""
+
+MANY = 200
+"""Agents in a run from which on its memory is given back to the system afterwards."""
 
 PIPELINE = 2
 """Readers per allowed request: while one stores what it read, another uses its place at the vendor."""
@@ -255,6 +259,8 @@ class SyncService:
         run.live.message = message
         if not run.request.dry_run:
             await self._record_end(run, report, message)
+        if len(run.outcomes) >= MANY:
+            await asyncio.to_thread(give_back)
         return report
 
     async def _record_end(self, run: _Run, report: SyncReport, message: str) -> None:

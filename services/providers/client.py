@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, ClassVar, Final, Self
+from typing import Any, ClassVar, Final, Self, TypeVar
 
 from services.errors import Category, ServiceError
 from services.model import Provider
@@ -14,6 +14,8 @@ from services.providers.cache import SharedCache
 from services.providers.http import ATTEMPTS, Call, Http, HttpOptions
 from services.providers.limiter import ClientStats
 from services.providers.wire import Page, Wire, parse, parse_page, wrong_shape
+
+T = TypeVar("T")
 
 MAX_PAGES: Final = 2000
 
@@ -91,18 +93,20 @@ class Client:
 
         return await self._http.read(call, read, attempts=attempts)
 
-    async def _listed(
-        self, key: str, fetch: Callable[[], Awaitable[list[Wire]]], *, fresh: bool
-    ) -> list[Wire]:
+    async def _listed(self, key: str, fetch: Callable[[], Awaitable[list[T]]], *, fresh: bool) -> list[T]:
         """A whole list, kept for the list age. The caller gets a list of its own."""
         return list(await self._cache.get(key, fetch, ttl=self._list_ttl, fresh=fresh))
 
     async def _pages(self, listing: Listing) -> list[Wire]:
-        """Every item of every page, in order; of an item seen twice (the list moved meanwhile) the later one.
+        """Every item of every page, in order; of one seen twice (the list moved meanwhile) the later one."""
+        return await self._kept(listing, lambda item: item)
+
+    async def _kept(self, listing: Listing, keep: Callable[[Wire], T]) -> list[T]:
+        """What `keep` makes of every item, page by page: a list of large documents is never held whole.
 
         Never returns a part of a list as if it were whole: what is missing from it counts as deleted.
         """
-        found: dict[object, Wire] = {}
+        found: dict[object, T] = {}
         size = listing.size
         cursor: str | None = None
         seen: set[str] = set()
@@ -116,7 +120,7 @@ class Client:
                 size = max(1, size // 10)
                 continue
             for item in page.items:
-                found[item.data[listing.id_key] if listing.id_key else len(found)] = item
+                found[item.data[listing.id_key] if listing.id_key else len(found)] = keep(item)
             cursor = self._next(listing, page)
             if cursor is None:
                 return list(found.values())

@@ -6,6 +6,7 @@ Times in these documents are epoch milliseconds. All lists are cursor-paged:
 
 from __future__ import annotations
 
+import asyncio
 from typing import ClassVar, Final
 
 from services.model import Provider
@@ -46,6 +47,26 @@ class RetellClient(Client):
         """All conversation flows, whole."""
         call = Call("GET", "/v2/list-conversation-flows")
         return await self._list(call, "conversation flows", "conversation_flow_id", _DOCUMENTS, fresh=fresh)
+
+    async def list_engine_times(self, *, fresh: bool = False) -> dict[tuple[str, str], object]:
+        """When each LLM and flow last changed (epoch milliseconds), by `response_engine` type and id.
+
+        The lists hold whole documents; only this much of them is kept.
+        """
+        kinds = (
+            ("retell-llm", "/v2/list-retell-llms", "LLM times", "llm_id"),
+            ("conversation-flow", "/v2/list-conversation-flows", "flow times", "conversation_flow_id"),
+        )
+
+        async def read(kind: str, path: str, what: str, id_key: str) -> list[tuple[tuple[str, str], object]]:
+            def keep(item: Wire) -> tuple[tuple[str, str], object]:
+                return (kind, item.data[id_key]), item.data.get("last_modification_timestamp")
+
+            listing = _listing(Call("GET", path), what, id_key, _DOCUMENTS)
+            return await self._listed(what, lambda: self._kept(listing, keep), fresh=fresh)
+
+        found = await asyncio.gather(*(read(*kind) for kind in kinds))
+        return dict(pair for pairs in found for pair in pairs)
 
     async def list_agent_versions(self, agent_id: str) -> list[Wire]:
         """The versions of an agent (`version`, `is_published`, `base_version`, …), never cached."""
