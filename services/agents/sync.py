@@ -11,6 +11,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 from sqlmodel import Session
@@ -108,6 +109,8 @@ class SyncService:
         self._clock = clock
         self._stale_after_ms = stale_after_ms
         self._new_id = new_id
+        # One thread: several would take the interpreter lock from the loop and send requests late.
+        self._preparing = ThreadPoolExecutor(1, thread_name_prefix="callboard-digest")
         self._turn = asyncio.Lock()
         self._runs: dict[str, tuple[_Run, asyncio.Task[SyncReport]]] = {}
         self.active: LiveSync | None = None
@@ -153,6 +156,7 @@ class SyncService:
         tasks = [task for _, task in self._runs.values()]
         if tasks:
             await asyncio.wait(tasks)
+        self._preparing.shutdown(wait=False)
 
     # -- one run ------------------------------------------------------------------------------------
 
@@ -375,7 +379,9 @@ class SyncService:
             self._tell(run, AgentReading(run.id, step.mirrored.id))
         try:
             reading = await source.read(step.remote_id)
-            prepared = await asyncio.to_thread(prepare, connection.provider, reading)
+            prepared = await asyncio.get_running_loop().run_in_executor(
+                self._preparing, prepare, connection.provider, reading
+            )
         except ServiceError as error:
             await self._agent_failed(run, database, connection, step, error)
         except Exception:

@@ -17,6 +17,9 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 from urllib.parse import quote, urlsplit
 
+# What httpx would import at its first request, on the event loop and for 80 ms.
+import anyio._backends._asyncio  # noqa: F401
+import httpcore  # noqa: F401
 import httpx
 import stamina
 from stamina.instrumentation import set_on_retry_hooks
