@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from services.agents.plan import Action, Step
 from services.errors import ServiceError
 from services.model import ConnectionInfo, Outcome, OutcomeRow, RunStatus
+
+log = logging.getLogger("callboard.sync")
 
 
 def planned(connection: ConnectionInfo, step: Step, outcome: Outcome) -> OutcomeRow:
@@ -57,3 +60,17 @@ def first_failure(found: BaseException | None) -> Exception | None:
         inner = [one for one in map(first_failure, found.exceptions) if one is not None]
         return next((one for one in inner if isinstance(one, ServiceError)), inner[0] if inner else None)
     return found if isinstance(found, Exception) else None
+
+
+def log_failure(run_id: str, connection: ConnectionInfo, remote_id: str, error: ServiceError) -> None:
+    log.warning(
+        "run %s: %s, %s%s: %s (%s%s). %s",
+        run_id,
+        connection.company,
+        connection.provider,
+        f", agent {remote_id}" if remote_id else "",
+        error.message,
+        error.category.value,
+        f", {error.code}" if error.code else "",
+        error.advice,
+    )

@@ -132,3 +132,16 @@ def plan(
         if remote_id not in listed and agent.gone_at is None and (only is None or remote_id in only):
             steps.append(Step(remote_id, agent.name, Action.GONE, "no longer at the vendor", agent))
     return steps
+
+
+def certain_reads(
+    mirrored: Mapping[str, Mirrored], rules: Rules, only: frozenset[str] | None = None
+) -> int | None:
+    """How many agents will be read whatever the list says; None when nothing is mirrored yet."""
+    if not mirrored:
+        return None
+    in_scope = [agent for agent in mirrored.values() if only is None or agent.remote_id in only]
+    return sum(
+        decide(Listed(agent.remote_id, agent.name), agent, Verdict.SILENT, rules).action is Action.READ
+        for agent in in_scope
+    )

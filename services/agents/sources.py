@@ -15,6 +15,9 @@ from services.model import Provider
 from services.providers import ElevenLabsClient, RetellClient, Wire
 from services.text import clean_line
 
+SEVERAL = 5
+"""Reads from which on one of the agents surely uses a tool: waiting to see would stall them all."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:
@@ -29,12 +32,19 @@ class Source(Protocol):
 
     provider: Provider
 
-    async def list_agents(self, *, fresh: bool) -> dict[str, Listed]:
+    async def list_agents(self) -> dict[str, Listed]:
         """Every agent by vendor id, in the vendor's order. Must be called first."""
         ...
 
     def verdict(self, mirrored: Mirrored) -> Verdict:
         """What the lists prove about a mirrored agent."""
+        ...
+
+    def expect(self, reads: int | None) -> None:
+        """Before the list: how many agents are certain to be read (None: all, but how many is unknown).
+
+        What they share may be asked for already.
+        """
         ...
 
     async def read(self, remote_id: str) -> Reading:
@@ -52,13 +62,15 @@ class RetellSource:
     """
 
     client: RetellClient
+    fresh: bool = False
+    """Whether lists are asked for anew even when kept ones are young enough."""
     provider: Provider = Provider.RETELL
     _agents: dict[str, Any] = field(default_factory=dict)
     _engines: dict[tuple[str, str], Any] = field(default_factory=dict)
 
-    async def list_agents(self, *, fresh: bool) -> dict[str, Listed]:
+    async def list_agents(self) -> dict[str, Listed]:
         agents, self._engines = await asyncio.gather(
-            self.client.list_agents(fresh=fresh), self.client.list_engine_times(fresh=fresh)
+            self.client.list_agents(fresh=self.fresh), self.client.list_engine_times(fresh=self.fresh)
         )
         listed: dict[str, Listed] = {}
         for wire in agents:
@@ -82,6 +94,9 @@ class RetellSource:
         # An engine pinned to an older version is not in the list's latest state, but a change of the
         # latest state costs one detail read and no more.
         return Verdict.SAME if self._engines.get((kind, engine_id)) == modified else Verdict.CHANGED
+
+    def expect(self, reads: int | None) -> None:
+        """Nothing is shared: each agent has its own engine."""
 
     async def read(self, remote_id: str) -> Reading:
         agent = await self.client.agent(remote_id)
@@ -109,24 +124,29 @@ class RetellSource:
 class ElevenLabsSource:
     """ElevenLabs: the agent list carries no modification time, so a stale agent costs one detail read.
 
-    Tools come from the workspace's tool list, read once per run and only when an agent uses one.
+    Tools come from the workspace's tool list, read once per run: beside the list of agents when several
+    are certain to be read, else only when an agent that was read uses one.
     """
 
     client: ElevenLabsClient
-    provider: Provider = Provider.ELEVENLABS
     fresh: bool = False
+    """Whether lists are asked for anew even when kept ones are young enough."""
+    provider: Provider = Provider.ELEVENLABS
     _tools: asyncio.Task[dict[str, Wire]] | None = None
 
-    async def list_agents(self, *, fresh: bool) -> dict[str, Listed]:
-        self.fresh = fresh
+    async def list_agents(self) -> dict[str, Listed]:
         listed: dict[str, Listed] = {}
-        for wire in await self.client.list_agents(fresh=fresh):
+        for wire in await self.client.list_agents(fresh=self.fresh):
             remote_id = _required(wire.data, "agent_id", "an agent in ElevenLabs' list")
             listed[remote_id] = Listed(remote_id, clean_line(str(wire.data.get("name") or remote_id)))
         return listed
 
     def verdict(self, mirrored: Mirrored) -> Verdict:
         return Verdict.SILENT
+
+    def expect(self, reads: int | None) -> None:
+        if reads is None or reads >= SEVERAL:
+            self._start_tools()
 
     async def read(self, remote_id: str) -> Reading:
         agent = await self.client.agent(remote_id)
@@ -135,16 +155,16 @@ class ElevenLabsSource:
         parts = [BundlePart("agent", remote_id, agent.text)]
         tool_ids = _tool_ids(agent.data)
         if tool_ids:
-            tools = await self._workspace_tools()
+            tools = await asyncio.shield(self._start_tools())
             # A tool that the list does not show was deleted or is another user's: the agent's own JSON
             # still names it, and there is nothing of it to mirror.
             parts += [BundlePart("tool", one, tools[one].text) for one in tool_ids if one in tools]
         return Reading(tuple(parts), "read")
 
-    async def _workspace_tools(self) -> dict[str, Wire]:
+    def _start_tools(self) -> asyncio.Task[dict[str, Wire]]:
         if self._tools is None:
             self._tools = asyncio.create_task(self._list_tools(), name="elevenlabs tools")
-        return await asyncio.shield(self._tools)
+        return self._tools
 
     async def _list_tools(self) -> dict[str, Wire]:
         found = await self.client.list_tools(fresh=self.fresh)
@@ -152,7 +172,7 @@ class ElevenLabsSource:
 
     async def aclose(self) -> None:
         """End the tool listing if a cancelled run left it behind."""
-        if self._tools is not None and not self._tools.done():
+        if self._tools is not None:
             self._tools.cancel()
             await asyncio.gather(self._tools, return_exceptions=True)
 

@@ -27,8 +27,8 @@ from services.agents.mirror import (
     store_gone,
     store_reading,
 )
-from services.agents.outcomes import first_failure, planned, predicted, status_of
-from services.agents.plan import Action, Rules, Step, Verdict, plan
+from services.agents.outcomes import first_failure, log_failure, planned, predicted, status_of
+from services.agents.plan import Action, Rules, Step, Verdict, certain_reads, plan
 from services.agents.progress import LiveSync
 from services.agents.request import SyncRequest
 from services.agents.sources import ElevenLabsSource, RetellSource, Source
@@ -36,7 +36,7 @@ from services.clock import Clock
 from services.companies import CompanyService, ConnectionClients
 from services.companies.clients import Client
 from services.companies.service import actor
-from services.errors import Category, ServiceError, UsageError
+from services.errors import ServiceError, UsageError
 from services.events import (
     AgentReading,
     AgentsChanged,
@@ -287,8 +287,10 @@ class SyncService:
             try:
                 client = await self._clients.client(connection)
                 run.clients[connection.id] = (client, client.stats.requests)
-                source = _source(client)
-                listed = await source.list_agents(fresh=run.request.force)
+                source = _source(client, fresh=run.request.force)
+                if not run.request.dry_run:
+                    source.expect(certain_reads(mirrored, self._rules(run), only))
+                listed = await source.list_agents()
             except Exception as error:
                 in_scope = [agent for agent in mirrored.values() if only is None or agent.remote_id in only]
                 known = (
@@ -296,12 +298,7 @@ class SyncService:
                 )
                 await self._connection_failed(run, database, connection, in_scope, known)
                 return
-            rules = Rules(
-                now=self._clock.now(),
-                stale_after_ms=self._stale_after_ms,
-                force=run.request.force,
-                settled_since=run.settled_since,
-            )
+            rules = self._rules(run)
             verdicts: dict[str, Verdict] = {
                 remote_id: source.verdict(agent)
                 for remote_id, agent in mirrored.items()
@@ -400,7 +397,7 @@ class SyncService:
         if error.code == "not_found" and step.mirrored is not None:
             await self._gone(run, database, writer, step)
             return
-        _log_failure(run, connection, step.remote_id, error)
+        log_failure(run.id, connection, step.remote_id, error)
         info = ErrorInfo(error.category.value, error.message, error.advice)
         await self._store(
             run, database, lambda session: [store_failure(session, writer, step, info)], connection.id
@@ -437,7 +434,7 @@ class SyncService:
         mirrored: Sequence[runs.Mirrored],
         error: ServiceError,
     ) -> None:
-        _log_failure(run, connection, "", error)
+        log_failure(run.id, connection, "", error)
         info = ErrorInfo(error.category.value, error.message, error.advice)
         run.errors.append(
             OutcomeRow(
@@ -461,6 +458,14 @@ class SyncService:
     def _writer(self, run: _Run, connection: ConnectionInfo) -> Writer:
         return Writer(run.id, connection, self._clock.now(), run.request.actor, run.request.cause)
 
+    def _rules(self, run: _Run) -> Rules:
+        return Rules(
+            now=self._clock.now(),
+            stale_after_ms=self._stale_after_ms,
+            force=run.request.force,
+            settled_since=run.settled_since,
+        )
+
     def _unexpected(self, connection: ConnectionInfo, what: str) -> ServiceError:
         """While an exception nobody foresaw is handled: the log has it whole, the operator a sentence."""
         log.exception("%s, %s: reading %s", connection.company, connection.provider, what)
@@ -483,22 +488,10 @@ class SyncService:
         self._bus.publish(event)
 
 
-def _source(client: Client) -> Source:
-    return ElevenLabsSource(client) if isinstance(client, ElevenLabsClient) else RetellSource(client)
-
-
-def _log_failure(run: _Run, connection: ConnectionInfo, remote_id: str, error: ServiceError) -> None:
-    log.warning(
-        "run %s: %s, %s%s: %s (%s%s). %s",
-        run.id,
-        connection.company,
-        connection.provider,
-        f", agent {remote_id}" if remote_id else "",
-        error.message,
-        error.category.value if isinstance(error.category, Category) else error.category,
-        f", {error.code}" if error.code else "",
-        error.advice,
-    )
+def _source(client: Client, *, fresh: bool) -> Source:
+    if isinstance(client, ElevenLabsClient):
+        return ElevenLabsSource(client, fresh)
+    return RetellSource(client, fresh)
 
 
 def _consume(task: asyncio.Task[SyncReport]) -> None:

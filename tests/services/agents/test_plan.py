@@ -5,7 +5,18 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.agents.plan import Action, Listed, Mirrored, Rules, Step, Verdict, decide, needs_sync, plan
+from services.agents.plan import (
+    Action,
+    Listed,
+    Mirrored,
+    Rules,
+    Step,
+    Verdict,
+    certain_reads,
+    decide,
+    needs_sync,
+    plan,
+)
 from services.model import SyncStatus
 
 HOUR = 3_600_000
@@ -150,3 +161,14 @@ def test_force_never_reads_less(
         return {step.remote_id for step in plan(listed, known, said, forced) if step.action is Action.READ}
 
     assert read(False) <= read(True)
+
+
+@given(lists, mirrors, rules)
+def test_certain_reads_are_never_more_than_a_silent_list_brings(
+    listed: dict[str, Listed], known: dict[str, Mirrored], rule: Rules
+) -> None:
+    """Counted before the list is there: exactly the known agents that are read if the list has them all."""
+    everybody = {remote_id: Listed(remote_id, remote_id) for remote_id in known}
+    steps = plan({**listed, **everybody}, known, {}, rule)
+    read = [step for step in steps if step.action is Action.READ and step.mirrored is not None]
+    assert certain_reads(known, rule) == (len(read) if known else None)
