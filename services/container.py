@@ -87,7 +87,7 @@ class Services:
         self.clock: Clock = clock or SystemClock()
         self.bus = EventBus()
         self.reader = Reader(options.database)
-        self.agents = AgentService(self.reader)
+        self.agents = AgentService(self.reader, self.clock)
         self._on_first_use = on_first_use
         self._database: Database | None = None
         self._secrets = secrets

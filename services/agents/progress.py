@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from services.events import AgentReading, AgentSettled, Event, SyncFinished, SyncPlanned, SyncStarted
 from services.model import Outcome, RunStatus
 
+DEAD_AFTER_MS = 30_000
+"""A stored run without a heartbeat for this long belongs to a process that is gone."""
+
 
 @dataclass(slots=True)
 class LiveSync:

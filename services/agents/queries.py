@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.agents.bundles import BundleView, decode_parts, read_facts
+from services.agents.progress import DEAD_AFTER_MS
+from services.clock import Clock
 from services.errors import ServiceError
 from services.model import (
     AgentCard,
@@ -30,7 +32,8 @@ SELECT a.id, c.name, a.connection_id, n.provider, a.remote_id, a.name, a.status,
 FROM agent a JOIN connection n ON n.id = a.connection_id JOIN company c ON c.id = n.company_id
 """
 _RUNS = """
-SELECT id, scope, cause, actor, forced, status, started_at, ended_at, counts, requests, message FROM sync_run
+SELECT id, scope, cause, actor, forced, status, started_at, ended_at, counts, requests, message,
+       heartbeat_at FROM sync_run
 """
 _OUTCOMES = """
 SELECT company, provider, remote_id, name, outcome, error_category, error_message, error_advice,
@@ -65,8 +68,9 @@ class AuditRow:
 class AgentService:
     """Reads of the mirror. Works with no network; an unfilled database reads as empty."""
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: Reader, clock: Clock) -> None:
         self._reader = reader
+        self._clock = clock
 
     async def cards(self) -> list[AgentCard]:
         """Every agent, by company then name. Raises ServiceError when the database cannot be read."""
@@ -112,9 +116,11 @@ class AgentService:
         ]
 
     async def runs(self, limit: int = 50) -> list[SyncRunInfo]:
-        """Sync runs, newest first."""
+        """Sync runs, newest first. One whose process died reads as interrupted, recorded or not."""
+        now = self._clock.now()
         return [
-            _run(row) for row in await self._rows(_RUNS + " ORDER BY started_at DESC, id LIMIT ?", [limit])
+            _run(row, now)
+            for row in await self._rows(_RUNS + " ORDER BY started_at DESC, id LIMIT ?", [limit])
         ]
 
     async def run_outcomes(self, run_id: str) -> list[OutcomeRow]:
@@ -209,14 +215,17 @@ def _error(category: str | None, message: str | None, advice: str | None) -> Err
     return ErrorInfo(category, message or "", advice or "") if category else None
 
 
-def _run(row: tuple[Any, ...]) -> SyncRunInfo:
+def _run(row: tuple[Any, ...], now: int) -> SyncRunInfo:
+    status = RunStatus(row[5])
+    if status is RunStatus.RUNNING and row[11] < now - DEAD_AFTER_MS:
+        status = RunStatus.INTERRUPTED
     return SyncRunInfo(
         id=row[0],
         scope=row[1],
         cause=row[2],
         actor=row[3],
         forced=bool(row[4]),
-        status=RunStatus(row[5]),
+        status=status,
         started_at=row[6],
         ended_at=row[7],
         counts=json.loads(row[8]),

@@ -10,15 +10,13 @@ from sqlalchemy import update
 from sqlmodel import Session, col, select
 
 from services.agents.plan import Mirrored
+from services.agents.progress import DEAD_AFTER_MS
 from services.agents.request import SyncRequest
 from services.errors import UsageError
 from services.model import ConnectionInfo, RunStatus, SyncReport
 from services.storage.tables import Agent, Connection, SyncRun
 
 __all__ = ["Mirrored", "Resumable", "beat", "begin", "end", "listed", "resumable", "scope_of"]
-
-DEAD_AFTER_MS = 30_000
-"""A run without a heartbeat for this long belongs to a process that is gone."""
 
 
 @dataclass(frozen=True, slots=True)

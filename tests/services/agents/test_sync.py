@@ -371,3 +371,16 @@ async def test_a_list_of_another_shape_fails_its_connection_and_no_other(
         assert "shape" in report.errors[0].error.message or "expected" in report.errors[0].error.message
         retell = {row.agent_id for row in report.outcomes if row.provider is Provider.RETELL}
         assert {outcomes(report)[agent_id] for agent_id in retell} == {Outcome.UNCHANGED}
+
+
+async def test_a_run_whose_process_died_reads_as_interrupted(
+    simulator: RunningSimulator, tmp_path: Path
+) -> None:
+    clock = FakeClock()
+    async with services_on(simulator, tmp_path, clock=clock) as services:
+        await services.sync.run(ALL)
+        with sqlite3.connect(tmp_path / "callboard.db") as connection:
+            connection.execute("UPDATE sync_run SET status = 'running'")
+        assert (await services.agents.runs())[0].status is RunStatus.RUNNING
+        clock.advance(seconds=31)
+        assert (await services.agents.runs())[0].status is RunStatus.INTERRUPTED
