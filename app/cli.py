@@ -69,8 +69,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
-    # httpx brings a command line of its own (click, pygments: 3 MB, 40 ms) when it can import it.
-    sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
     foreign = _foreign_package()
     if foreign:
         print(foreign, file=sys.stderr)

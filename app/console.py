@@ -104,7 +104,13 @@ class Callboard(App[str], inherit_bindings=False):
 
     async def look_at_secrets(self) -> None:
         """Show which secret store is in use and whether it is open."""
-        self._secrets = await self.services.open_secrets()
+        try:
+            self._secrets = await self.services.open_secrets()
+        except ServiceError:
+            self.live.secret_label = ""  # what was seen at a glance is not so
+            self.live.secret_locked = False
+            self.live.mark_status()
+            raise
         self._show_secrets()
 
     def _show_secrets(self) -> None:
@@ -279,8 +285,14 @@ class Callboard(App[str], inherit_bindings=False):
             if done:
                 then()
 
+        async def open_first() -> None:
+            await self.look_at_secrets()
+            self.after_unlock(then)
+
         if self._secrets is not None:
             self.push_screen(UnlockDialog(self._secrets), unlocked)
+        else:  # so early that only the file has been looked at
+            self.perform(open_first, group="unlock")
 
     def fail(self, error: Exception) -> None:
         """End because of an error nobody expected."""

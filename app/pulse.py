@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import gc
 import os
 from collections.abc import Awaitable, Callable
@@ -27,7 +28,8 @@ class Pulse:
         self._app = app
         self.live = Live(app.services, self.wake)
         self._every = flush_interval(os.environ)
-        self._waiting = False
+        self._waiting: asyncio.TimerHandle | None = None
+        self._context: contextvars.Context | None = None
         self._flushing: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._warming = asyncio.Lock()
@@ -35,10 +37,13 @@ class Pulse:
 
     def start(self) -> None:
         """After the first frame: the cards, then everything that is slow to import."""
+        self._context = contextvars.copy_context()
         self.own(self._start)
 
     async def stop(self) -> None:
         self.live.close()
+        if self._waiting is not None:
+            self._waiting.cancel()
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -51,10 +56,12 @@ class Pulse:
                 self._warm = True
 
     async def _start(self) -> None:
+        glance = self.own(self.live.glance)
         try:
             await self.live.load()
         except ServiceError as error:
             self.live.fail(error)
+        await glance
         self._show(Changes(everything=True, status=True, sync=True))
         gc.enable()
         gc.freeze()
@@ -63,6 +70,8 @@ class Pulse:
             await self._app.look_at_secrets()
             await self._app.services.start_background()
         except ServiceError as error:
+            self.live.next_at = None
+            self.live.mark_status()
             self._app.tell_error(error)
         self._app.set_interval(POLL, self._poll, name="elsewhere")
         self._app.started()
@@ -71,12 +80,14 @@ class Pulse:
 
     def wake(self) -> None:
         """Something is dirty: flush soon, once, whatever else gets dirty until then."""
-        if not self._waiting and self._app.is_running:
-            self._waiting = True
-            self._app.set_timer(self._every, self._beat, name="flush")
+        if self._waiting is None and self._app.is_running:
+            # A timer of Textual's would be a task of its own for each flush. The context is the app's,
+            # whoever published the event.
+            loop = asyncio.get_running_loop()
+            self._waiting = loop.call_later(self._every, self._beat, context=self._context)
 
     def _beat(self) -> None:
-        self._waiting = False
+        self._waiting = None
         if self._flushing is not None and not self._flushing.done():
             self.wake()
             return

@@ -20,6 +20,8 @@ def open_services(*, demo: bool = False, environ: Mapping[str, str] | None = Non
 
     Raises UsageError for wrong settings.
     """
+    # httpx brings a command line of its own (click, pygments: 3 MB, 40 ms) when it can import it.
+    sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
     environ = os.environ if environ is None else environ
     paths = paths_from(environ)
     settings = load_settings(paths, environ)

@@ -8,14 +8,14 @@ import sys
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
-from app.output import is_terminal, paint, shorten, terminal_width, write_line
+from app.output import is_terminal, paint, print_table, shorten, terminal_width, write_line
 from services.agents.progress import LiveSync
 from services.events import AgentSettled, Event, EventBus, SyncStarted
 from services.model import Outcome, OutcomeRow
 from services.text import clean_line
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 REDRAW_EVERY = 0.1
 BAR_CELLS = 16
@@ -121,3 +121,22 @@ def may_redraw(environ: Mapping[str, str]) -> bool:
 
 def _speaks_unicode() -> bool:
     return (sys.stderr.encoding or "").lower().replace("-", "") == "utf8"
+
+
+def print_outcomes(rows: Sequence[OutcomeRow]) -> None:
+    """The table of what a run did, agent by agent, in the order given."""
+    print_table(
+        ("OUTCOME", "COMPANY", "VENDOR", "AGENT", "NAME", "REMARK"),
+        [
+            (
+                row.outcome,
+                row.company,
+                row.provider,
+                row.agent_id,
+                row.name,
+                row.error.message if row.error else row.detail,
+            )
+            for row in rows
+        ],
+        styles=OUTCOME_STYLES,
+    )

@@ -56,3 +56,35 @@ def interruptible() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
+def on_first_signal(act: Callable[[signal.Signals], None], *names: str) -> Iterator[None]:
+    """Call `act` on the first of these signals; from then on each ends the process as it always does.
+
+    A signal that is ignored (`nohup`) stays ignored. Where the platform or the thread has no such
+    handlers, plain Ctrl-C remains.
+    """
+    loop = asyncio.get_running_loop()
+    known: list[signal.Signals] = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    watched = [number for number in known if signal.getsignal(number) is not signal.SIG_IGN]
+
+    def first(number: signal.Signals) -> None:
+        for each in watched:
+            loop.remove_signal_handler(each)
+            signal.signal(each, signal.SIG_DFL)
+        act(number)
+
+    before = {number: signal.getsignal(number) for number in watched}
+    try:
+        for number in watched:
+            loop.add_signal_handler(number, first, number)
+    except (NotImplementedError, ValueError, RuntimeError):
+        yield
+        return
+    try:
+        yield
+    finally:
+        for number in watched:
+            loop.remove_signal_handler(number)
+            signal.signal(number, before[number])

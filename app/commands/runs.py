@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from typing import TYPE_CHECKING, Any
 
-from app.commands._progress import OUTCOME_STYLES, counts_text
+from app.commands._progress import counts_text, print_outcomes
 from app.commands._run import with_services
 from app.commands.sync import outcome_dict
 from app.output import ExitCode, emit_json, iso, print_table, say, seconds, write_line
@@ -84,21 +84,7 @@ async def _one(services: Services, args: Namespace) -> int:
     if info.message:
         write_line(clean_line(info.message))
     if rows:
-        print_table(
-            ("OUTCOME", "COMPANY", "VENDOR", "AGENT", "NAME", "REMARK"),
-            [
-                (
-                    row.outcome,
-                    row.company,
-                    row.provider,
-                    row.agent_id,
-                    row.name,
-                    row.error.message if row.error else row.detail,
-                )
-                for row in rows
-            ],
-            styles=OUTCOME_STYLES,
-        )
+        print_outcomes(rows)
     return ExitCode.DONE
 
 

@@ -10,13 +10,12 @@ import asyncio
 import contextlib
 import json
 import os
-import signal
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from app.commands._run import with_services
+from app.commands._run import on_first_signal, with_services
 from app.commands._secrets import unlocked
 from app.output import ExitCode, iso, plural, safe_json, say, say_error, seconds, write_line
 from services.errors import Category, ServiceError, UsageError
@@ -63,7 +62,7 @@ async def _serve(services: Services, args: Namespace) -> int:
             code="nothing_scheduled",
         )
     stop = asyncio.Event()
-    with _stopping(stop):
+    with on_first_signal(lambda _: stop.set(), "SIGINT", "SIGTERM", "SIGHUP"):
         if await services.companies.connections():
             await unlocked(services)
         else:
@@ -201,31 +200,3 @@ def _log_file() -> str:
     from app.paths import paths_from
 
     return str(paths_from(os.environ).log_dir / SYNC_LOG)
-
-
-@contextlib.contextmanager
-def _stopping(stop: asyncio.Event) -> Iterator[None]:
-    """The first SIGTERM, SIGINT or SIGHUP asks to stop; the second one ends the process by that signal."""
-    loop = asyncio.get_running_loop()
-    known = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    watched = [number for number in known if signal.getsignal(number) is not signal.SIG_IGN]  # nohup
-
-    def ask() -> None:
-        for number in watched:
-            loop.remove_signal_handler(number)
-            signal.signal(number, signal.SIG_DFL)
-        stop.set()
-
-    before = {number: signal.getsignal(number) for number in watched}
-    try:
-        for number in watched:
-            loop.add_signal_handler(number, ask)
-    except (NotImplementedError, ValueError, RuntimeError):  # a platform or thread without: plain Ctrl-C
-        yield
-        return
-    try:
-        yield
-    finally:
-        for number in watched:
-            loop.remove_signal_handler(number)
-            signal.signal(number, before[number])

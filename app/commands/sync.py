@@ -7,19 +7,18 @@ either old or new.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import getpass
 import os
 import signal
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from app.commands._names import require_company
-from app.commands._progress import OUTCOME_STYLES, SyncView, counts_text, may_redraw
-from app.commands._run import with_services
+from app.commands._progress import SyncView, counts_text, may_redraw, print_outcomes
+from app.commands._run import on_first_signal, with_services
 from app.commands._secrets import unlocked
 from app.output import (
     ExitCode,
@@ -27,7 +26,6 @@ from app.output import (
     exit_code_of_failures,
     is_terminal,
     plural,
-    print_table,
     say,
     say_error,
     seconds,
@@ -153,34 +151,16 @@ async def _connections_in_scope(services: Services, args: Namespace) -> int:
     return len(connections)
 
 
-@contextlib.contextmanager
-def _cancelling(cancel: Callable[[], bool], view: SyncView) -> Iterator[None]:
+def _cancelling(cancel: Callable[[], bool], view: SyncView) -> AbstractContextManager[None]:
     """The first SIGINT or SIGTERM cancels the run, the second one ends the process by that signal."""
-    loop = asyncio.get_running_loop()
-    watched = [signal.SIGINT, signal.SIGTERM]
 
     def stop(number: signal.Signals) -> None:
-        for each in watched:
-            loop.remove_signal_handler(each)
-            signal.signal(each, signal.SIG_DFL)
         view.note = "stopping"
         say("\nStopping: what is being written is finished first. Once more ends it at once.")
         if not cancel():
             signal.raise_signal(number)
 
-    before = {number: signal.getsignal(number) for number in watched}
-    try:
-        for number in watched:
-            loop.add_signal_handler(number, stop, number)
-    except (NotImplementedError, ValueError, RuntimeError):  # a platform or thread without: plain Ctrl-C
-        yield
-        return
-    try:
-        yield
-    finally:
-        for number in watched:
-            loop.remove_signal_handler(number)
-            signal.signal(number, before[number])
+    return on_first_signal(stop, "SIGINT", "SIGTERM")
 
 
 def exit_code(report: SyncReport, connections: int) -> ExitCode:
@@ -213,23 +193,7 @@ def summary(report: SyncReport) -> str:
 def _print_outcomes(report: SyncReport, *, verbose: bool) -> None:
     rows = [row for row in report.outcomes if verbose or row.outcome is not Outcome.UNCHANGED]
     if rows:
-        print_table(
-            ("OUTCOME", "COMPANY", "VENDOR", "AGENT", "NAME", "REMARK"),
-            [
-                (
-                    row.outcome,
-                    row.company,
-                    row.provider,
-                    row.agent_id,
-                    row.name,
-                    row.error.message if row.error else row.detail,
-                )
-                for row in sorted(
-                    rows, key=lambda row: (row.outcome is Outcome.FAILED, row.company, row.name)
-                )
-            ],
-            styles=OUTCOME_STYLES,
-        )
+        print_outcomes(sorted(rows, key=lambda row: (row.outcome is Outcome.FAILED, row.company, row.name)))
 
 
 def _say_errors(report: SyncReport) -> None:
