@@ -38,10 +38,17 @@ FILTER_HINTS: Hints = [
 ]
 
 
+class Work(Horizontal):
+    """The cards, and the detail beside them: together they cover it, so it has nothing of its own to draw."""
+
+    BLANK = True
+
+
 class AgentsScreen(DemoKeys, MovingKeys, Frame):
     """The home of the console."""
 
     place = AGENTS
+    BLANK = True  # covered by its lines and `Work`
     BINDINGS = bindings_of(AGENTS)
     HORIZONTAL_BREAKPOINTS: list[tuple[int, str]] | None = [  # noqa: RUF012 - declared so by Textual
         (0, "-narrow"),
@@ -67,7 +74,7 @@ class AgentsScreen(DemoKeys, MovingKeys, Frame):
 
     def work(self) -> Iterable[Widget]:
         yield self.counts
-        with Horizontal(id="work"):
+        with Work(id="work"):
             yield self.grid
         yield self.sync_bar
 
@@ -89,7 +96,13 @@ class AgentsScreen(DemoKeys, MovingKeys, Frame):
                 self.grid.repaint(place)
         if self.pane is not None and (changes.everything or changes.places):
             self._show_in_pane(reread=True)
-        self.redraw_bars()
+        if changes.beyond_cards or self.pane is not None:
+            self.redraw_bars()
+            return
+        if changes.counts:
+            self.counts.redraw()
+        if self.grid.cursor in changes.places:
+            self.sync_bar.redraw()  # tells what is wrong with this card
 
     def redraw_bars(self) -> None:
         super().redraw_bars()

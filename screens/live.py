@@ -39,16 +39,22 @@ class Changes:
 
     everything: bool = False
     places: set[int] = field(default_factory=set)
+    """Of the shown cards that changed."""
+    counts: bool = False
+    """Other numbers of agents are in some state, be these agents shown or not."""
     grown: bool = False
     sync: bool = False
     companies: bool = False
     status: bool = False
     finished: bool = False
 
+    @property
+    def beyond_cards(self) -> bool:
+        """Whether more may look different than single cards and the counts by state."""
+        return any((self.everything, self.grown, self.sync, self.companies, self.status, self.finished))
+
     def __bool__(self) -> bool:
-        return any(
-            (self.everything, self.places, self.grown, self.sync, self.companies, self.status, self.finished)
-        )
+        return bool(self.places) or self.counts or self.beyond_cards
 
 
 class Live:
@@ -120,6 +126,15 @@ class Live:
                 return
         self._wake()
 
+    async def glance(self) -> None:
+        """Learn what can be told at once of the secret store and the schedule, both of which open later."""
+        secrets, next_at = await asyncio.to_thread(
+            lambda: (self.services.secrets_at_a_glance(), self.services.next_sync_at_a_glance())
+        )
+        if secrets is not None and not self.secret_label:
+            self.secret_label, self.secret_locked = secrets
+        self.next_at = next_at
+
     async def flush(self) -> Changes:
         """Re-read what is dirty. Raises what the reads raise."""
         ids, whole, changes = self._ids, self._all, self._changes
@@ -132,6 +147,7 @@ class Live:
             places = await self.load()
             changes.everything = places is None
             changes.places.update(places or ())
+            changes.counts = changes.status = True
         else:
             await self._reread(ids, changes)
         if failed:
@@ -153,15 +169,22 @@ class Live:
         return self.board.merge(cards, await asyncio.to_thread(self.board.differing, cards))
 
     async def _reread(self, ids: set[int], changes: Changes) -> None:
-        cards = await self.services.agents.cards_of(sorted(ids)) if ids else []
+        if not ids:
+            return
+        cards = await self.services.agents.cards_of(sorted(ids))
         if len(cards) < len(ids):
             self.mark_all()
-        count = len(self.board.shown)
+        board = self.board
+        shown, known, companies = len(board.shown), len(board.cards), board.companies
+        counts = dict(board.counts)
         for card in cards:
-            place = self.board.update(card)
+            place = board.update(card)
             if place is not None:
                 changes.places.add(place)
-        changes.grown = len(self.board.shown) != count
+        changes.grown = len(board.shown) != shown
+        changes.counts = counts != dict(board.counts)
+        if len(board.cards) != known or board.companies is not companies:
+            changes.status = True
 
 
 def _looks_offline(report: SyncReport) -> bool:

@@ -120,6 +120,39 @@ class Services:
                 )
             return self._secrets
 
+    def secrets_at_a_glance(self) -> tuple[str, bool] | None:
+        """The label of the secret store and whether it is locked, as `open_secrets` will find them.
+
+        None where only opening it can tell. Reads a file: call it in a thread.
+        """
+        if self.demo is not None:
+            return self.demo.secrets.label, self.demo.secrets.locked
+        if self._secrets is not None:
+            return self._secrets.label, self._secrets.locked
+        from services.security import store_at_a_glance
+
+        return store_at_a_glance(
+            self.options.secret_store,
+            file=self.options.secrets_file,
+            passphrase=bool(self.options.passphrase),
+            service=self.options.secret_service,
+        )
+
+    def next_sync_at_a_glance(self) -> int | None:
+        """When the next scheduled sync is due, as the schedule will say once it runs; None without one.
+
+        The first call imports the cron arithmetic: call it in a thread.
+        """
+        from services.schedule import schedules, soonest_due
+
+        try:
+            among = schedules(
+                self.options.timezone, hourly=self.options.hourly_sync, daily=self.options.daily_sync
+            )
+        except ServiceError:
+            return None  # a wrong time zone is told when the schedule starts
+        return soonest_due(among, self.clock.now())
+
     @property
     def demo_control(self) -> Demo:
         """The demo's fault switch. Raises ServiceError outside of the demo."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 from rich.segment import Segment
 from rich.style import Style
@@ -69,7 +69,10 @@ class CardGrid(ScrollView, can_focus=False):
         self._zone = zone
         self._now = clock.now()
         self._look: Look | None = None
+        self._blank: Style | None = None
         self._drawn: OrderedDict[int, tuple[AgentCard, Face, list[Strip]]] = OrderedDict()
+        self._row: tuple[int, list[Strip]] | None = None
+        self._inner = Region()
         self._columns, self._card_width = 1, MIN_WIDTH
         self._hovered: int | None = None
 
@@ -84,10 +87,12 @@ class CardGrid(ScrollView, can_focus=False):
         return -(-len(self.board.shown) // self._columns)
 
     def _measure(self) -> None:
-        inner = max(MIN_WIDTH // 2, self.scrollable_content_region.width - MARGIN)
+        self._row = None
+        self._inner = self.scrollable_content_region.reset_offset
+        inner = max(MIN_WIDTH // 2, self._inner.width - MARGIN)
         self._columns = max(1, (inner + GAP) // (MIN_WIDTH + GAP))
         self._card_width = (inner - GAP * (self._columns - 1)) // self._columns
-        self.virtual_size = Size(self.scrollable_content_region.width, self.rows * HEIGHT)
+        self.virtual_size = Size(self._inner.width, self.rows * HEIGHT)
 
     def _place_region(self, place: int) -> Region:
         """Where a card is, in the coordinates of the whole content."""
@@ -120,12 +125,12 @@ class CardGrid(ScrollView, can_focus=False):
 
     def repaint(self, place: int, line: int | None = None) -> None:
         """One card, or one line of it, changed: draw that again if it is on screen, and nothing else."""
-        region = self._place_region(place).translate(-self.scroll_offset)
+        x, y, width, height = self._place_region(place)
         if line is not None:
-            region = Region(region.x, region.y + line, region.width, 1)
-        visible = region.intersection(self.size.region)
-        if visible.area:
-            self.refresh(visible)
+            y, height = y + line, 1
+        region = Region(x, y - self.scroll_offset.y, width, height)
+        if -height < region.y < self._inner.height:
+            self.refresh(region.intersection(self._inner))
 
     def tick(self) -> None:
         """Time went on: repaint the visible cards whose age reads differently now."""
@@ -187,8 +192,12 @@ class CardGrid(ScrollView, can_focus=False):
 
     # -- drawing ----------------------------------------------------------------------------------
 
+    def refresh(self, *regions: Region, **options: Any) -> Self:
+        self._row = None
+        return super().refresh(*regions, **options)
+
     def notify_style_update(self) -> None:
-        self._look = None
+        self._look = self._blank = self._row = None
         self._drawn.clear()
         super().notify_style_update()
 
@@ -235,19 +244,29 @@ class CardGrid(ScrollView, can_focus=False):
         return strips
 
     def render_line(self, y: int) -> Strip:
-        width = self.scrollable_content_region.width
-        blank = self.rich_style
+        width = self._inner.width
+        blank = self._blank
+        if blank is None:
+            blank = self._blank = self.rich_style
         if not self.board.shown:
             return self._note_line(y, width, blank)
         row, line = divmod(y + self.scroll_offset.y, HEIGHT)
+        # Lines are asked for one by one from the top: a row of cards is put together once for its five.
+        if self._row is None or self._row[0] != row:
+            self._row = (row, self._row_strips(row, width, blank))
+        return self._row[1][line]
+
+    def _row_strips(self, row: int, width: int, blank: Style) -> list[Strip]:
         first = row * self._columns
         places = range(first, min(first + self._columns, len(self.board.shown)))
-        segments = [Segment(" " * MARGIN, blank)]
+        lines = [[Segment(" " * MARGIN, blank)] for _ in range(HEIGHT)]
+        gap = Segment(" " * GAP, blank)
         for place in places:
-            if place > first:
-                segments.append(Segment(" " * GAP, blank))
-            segments.extend(self._strips(place)[line])
-        return Strip(segments).adjust_cell_length(width, blank)
+            for segments, strip in zip(lines, self._strips(place), strict=True):
+                if place > first:
+                    segments.append(gap)
+                segments.extend(strip)
+        return [Strip(segments).adjust_cell_length(width, blank) for segments in lines]
 
     def _note_line(self, y: int, width: int, blank: Style) -> Strip:
         lines: list[Note] = []

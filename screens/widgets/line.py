@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, Self
 
 from rich.segment import Segment
 from rich.style import Style
+from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
@@ -16,7 +18,27 @@ Piece = tuple[str, Tone | str]
 """A text and the tone it is drawn in; a `str` other than a tone is the name of a component class."""
 
 
-class Line(Widget, can_focus=False):
+class Keeping(Widget):
+    """Gives the same strips until it is refreshed: whenever any widget changes, Textual asks all of them."""
+
+    _kept: tuple[object, list[Strip]] | None = None
+
+    def refresh(self, *regions: Region, **options: Any) -> Self:
+        self._kept = None
+        return super().refresh(*regions, **options)
+
+    def notify_style_update(self) -> None:
+        self._kept = None
+        super().notify_style_update()
+
+    def render_lines(self, crop: Region) -> list[Strip]:
+        asked = (crop, self.app.get_line_filters())
+        if self._kept is None or self._kept[0] != asked:
+            self._kept = (asked, super().render_lines(crop))
+        return self._kept[1]
+
+
+class Line(Keeping, can_focus=False):
     """A widget one line high: pieces from the left, pieces from the right, blanks in between."""
 
     ALLOW_SELECT = False

@@ -8,17 +8,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from services.schedule.due import Schedule
+    from services.schedule.due import Schedule, schedules, soonest_due
     from services.schedule.scheduler import Scheduler, SchedulerOptions, Upcoming
 
-__all__ = ["Schedule", "Scheduler", "SchedulerOptions", "Upcoming"]
+__all__ = ["Schedule", "Scheduler", "SchedulerOptions", "Upcoming", "schedules", "soonest_due"]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "Schedule":
-        from services.schedule.due import Schedule
+    if name in ("Schedule", "schedules", "soonest_due"):
+        from services.schedule import due
 
-        return Schedule
+        return getattr(due, name)
     if name in ("Scheduler", "SchedulerOptions", "Upcoming"):
         from services.schedule import scheduler
 

@@ -7,7 +7,7 @@ first time only. An hourly schedule simply comes every hour.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from zoneinfo import ZoneInfo
@@ -56,6 +56,11 @@ def schedules(timezone: str, *, hourly: bool, daily: str | None) -> tuple[Schedu
 def next_due(schedule: Schedule, after: int) -> int:
     """The first due time later than `after`; both in epoch milliseconds."""
     return next(_due_times(schedule, after))
+
+
+def soonest_due(among: Iterable[Schedule], after: int) -> int | None:
+    """The first due time of any of these later than `after`; None without a schedule."""
+    return min((next_due(schedule, after) for schedule in among), default=None)
 
 
 def latest_due(schedule: Schedule, after: int | None, until: int) -> int | None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from services.security.file_store import FileStore
     from services.security.keyring_store import KeyringStore
-    from services.security.opening import open_store
+    from services.security.opening import open_store, store_at_a_glance
     from services.security.redaction import RedactingFilter, redact, remember_secret
     from services.security.store import MemoryStore, Secret, SecretStore
 
@@ -26,6 +26,7 @@ __all__ = [
     "open_store",
     "redact",
     "remember_secret",
+    "store_at_a_glance",
 ]
 
 _HOMES = {
@@ -38,6 +39,7 @@ _HOMES = {
     "open_store": "opening",
     "redact": "redaction",
     "remember_secret": "redaction",
+    "store_at_a_glance": "opening",
 }
 
 

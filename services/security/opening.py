@@ -49,6 +49,22 @@ async def open_store(
     return in_file
 
 
+def store_at_a_glance(
+    choice: str, *, file: Path, passphrase: bool, service: str = "callboard"
+) -> tuple[str, bool] | None:
+    """What `open_store` will come back with, from the files alone: its label and whether it is locked.
+
+    For the first picture of the console, which waits for no keyring and no key derivation. None where
+    only a probe can tell. `passphrase` says whether one is at hand. Blocks; raises nothing.
+    """
+    in_file = FileStore(file, service=service)
+    if choice == "file" or (choice == "auto" and in_file.has_entries()):
+        return in_file.label, not passphrase
+    if choice == "keyring" or _is_noted(file.with_name("secrets.keyring"), service):
+        return KeyringStore(service).label, False
+    return None
+
+
 async def _probed(store: KeyringStore, service: str) -> None:
     known = _working.get(service)
     if known is None:

@@ -34,7 +34,9 @@ TERMINAL = ("textual", "rich")
 
 def modules_after(code: str, home: Path) -> set[str]:
     """The top-level modules of a fresh interpreter that ran this code."""
-    report = "import json, sys\nprint('\\n' + json.dumps(sorted(sys.modules)), file=sys.stderr)"
+    # A name that stands for None is a module that was kept from being loaded.
+    names = "sorted(name for name, module in sys.modules.items() if module is not None)"
+    report = f"import json, sys\nprint('\\n' + json.dumps({names}), file=sys.stderr)"
     done = subprocess.run(
         [sys.executable, "-P", "-c", f"{code}\n{report}"],
         cwd=ROOT,

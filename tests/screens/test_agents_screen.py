@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from app.console import LEAVE_DEMO
+from screens.glyphs import State
 from screens.theme import LIGHT, PLAIN
 from services.errors import ServiceError
 from services.events import AgentsChanged, ScheduleChanged
@@ -211,6 +212,19 @@ async def test_a_card_changed_elsewhere_is_repainted_alone() -> None:
         services.agents.rows[card.id] = replace(card, voice="Othervoice")
         services.bus.publish(AgentsChanged((card.id,)))
         await until(pilot, lambda: "Othervoice" in screen_text(pilot))
+
+
+async def test_the_counts_tell_of_cards_that_the_filter_hides() -> None:
+    services = FakeServices()
+    async with opened(services, size=(120, 30)) as pilot:
+        screen = home(pilot)
+        hidden = next(card for card in screen.board.shown if screen.board.state(card) is State.IN_SYNC)
+        before = screen.board.counts[State.IN_SYNC]
+        screen.filter_typed(f"!{hidden.name}")
+        assert screen.board.index_of(hidden.id) is None
+        services.agents.rows[hidden.id] = replace(hidden, gone_at=services.clock.now())
+        services.bus.publish(AgentsChanged((hidden.id,)))
+        await until(pilot, lambda: f"{before - 1} in sync" in screen_lines(pilot)[1])
 
 
 async def test_ages_go_on() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
 import pty
@@ -14,8 +15,10 @@ import pytest
 
 from app.console import Callboard
 from app.terminal import SteadyFile, flush_interval, prepare_environment, terminal_problem, watch_hangup
+from screens.dialogs import UnlockDialog
 from services.errors import ServiceError, VaultLocked
-from tests.support.console import console, home, opened, screen_text, settled, until
+from services.events import ScheduleChanged
+from tests.support.console import console, home, opened, screen_lines, screen_text, settled, until
 from tests.support.fake_services import FakeSecrets, FakeServices
 
 SECRET = "key_live_0123456789abcdef0123"
@@ -74,6 +77,77 @@ async def test_a_store_that_locks_itself_is_shown_locked() -> None:
         services.secrets.locked = True
         console(pilot).tell_error(VaultLocked("The keys are locked", advice="Press ctrl+u"))
         await until(pilot, lambda: home(pilot).live.secret_locked)
+
+
+class SlowServices(FakeServices):
+    """Whose heavy part is loaded when the test says so."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.warmed = asyncio.Event()
+        self.opened = 0
+
+    async def warm(self) -> None:
+        await self.warmed.wait()
+
+    async def open_secrets(self) -> FakeSecrets:
+        self.opened += 1
+        return self.secrets
+
+
+def seen_early(*, locked: bool) -> SlowServices:
+    services = SlowServices(
+        secrets=FakeSecrets("encrypted file", locked=locked), glance=("encrypted file", locked)
+    )
+    services.next_sync = services.clock.now() + 3_600_000
+    return services
+
+
+async def test_the_first_picture_is_complete_before_anything_heavy_is_loaded() -> None:
+    services = seen_early(locked=False)
+    app = Callboard(services)
+    async with app.run_test(size=(120, 30)) as pilot:
+        await until(pilot, lambda: app.live.board.loaded and "1 Agents" in screen_text(pilot))
+        await pilot.pause()
+        early = screen_text(pilot)
+        assert "encrypted file" in early.splitlines()[0]
+        assert "next sync" in early.splitlines()[0]
+        assert not services.started
+        drawn: list[object] = []
+        display = app._display
+        app._display = lambda screen, update: (drawn.append(update), display(screen, update))  # type: ignore[method-assign, assignment, func-returns-value]
+        services.warmed.set()
+        await until(pilot, lambda: services.started)
+        services.bus.publish(ScheduleChanged(services.next_sync))
+        await settled(pilot)
+        assert screen_text(pilot) == early
+        assert not [update for update in drawn if update is not None]
+
+
+async def test_a_key_that_needs_the_locked_store_asks_even_before_the_store_is_loaded() -> None:
+    services = seen_early(locked=True)
+    app = Callboard(services)
+    async with app.run_test(size=(120, 30)) as pilot:
+        await until(pilot, lambda: "encrypted file, locked" in screen_text(pilot))
+        assert services.opened == 0
+        await pilot.press("s")
+        await until(pilot, lambda: isinstance(app.screen, UnlockDialog))
+        services.warmed.set()
+
+
+async def test_a_store_that_does_not_open_is_not_shown_as_if_it_did() -> None:
+    class Broken(SlowServices):
+        async def open_secrets(self) -> FakeSecrets:
+            raise ServiceError("The keyring is silent", advice="Wake it")
+
+    services = Broken(glance=("keyring", False), next_sync=FakeServices().clock.now() + 3_600_000)
+    app = Callboard(services)
+    async with app.run_test(size=(120, 30), notifications=True) as pilot:
+        await until(pilot, lambda: "keyring" in screen_lines(pilot)[0])
+        services.warmed.set()
+        await until(pilot, lambda: "The keyring is silent" in screen_text(pilot))
+        await until(pilot, lambda: "keyring" not in screen_lines(pilot)[0])
+        assert "next sync" not in screen_lines(pilot)[0]
 
 
 async def test_what_was_copied_can_be_shown() -> None:

@@ -459,6 +459,8 @@ class FakeServices:
     settings: FakeSettings = field(default_factory=FakeSettings)
     secrets: FakeSecrets = field(default_factory=FakeSecrets)
     company_names: Sequence[str] = ("acme",)
+    glance: tuple[str, bool] | None = None
+    next_sync: int | None = None
 
     def __post_init__(self) -> None:
         self.clock = FrozenClock()
@@ -472,6 +474,12 @@ class FakeServices:
         self.closed = False
 
     async def warm(self) -> None: ...
+
+    def secrets_at_a_glance(self) -> tuple[str, bool] | None:
+        return self.glance
+
+    def next_sync_at_a_glance(self) -> int | None:
+        return self.next_sync
 
     async def open_secrets(self) -> FakeSecrets:
         return self.secrets

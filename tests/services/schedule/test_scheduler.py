@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
+import pytest
 from sqlmodel import select
 
 from services.errors import Category, ServiceError, UsageError
@@ -289,3 +291,33 @@ async def test_the_kept_rows_have_the_documented_ids(bench: Bench):
     await bench.scheduler(FakeSync())
     ids = await bench.databases[0].read(lambda session: sorted(session.exec(select(Firing.id))))
     assert ids == ["sync:daily:2026-11-20T02:00:00Z", "sync:stale:2026-11-20T12:00:00Z"]
+
+
+@pytest.mark.parametrize(
+    ("zone", "hourly", "daily"),
+    [
+        ("Europe/Berlin", True, "13:05"),
+        ("UTC", False, "13:30"),
+        ("Asia/Kolkata", True, None),
+        ("UTC", False, None),
+    ],
+)
+async def test_what_is_seen_at_a_glance_is_what_the_schedule_says(
+    bench: Bench, tmp_path, zone, hourly, daily
+):
+    from services.container import ServiceOptions, Services
+    from services.storage import DatabaseLocation
+
+    scheduler = await bench.scheduler(FakeSync(), timezone=zone, hourly=hourly, daily=daily)
+    await scheduler.check()
+    options = ServiceOptions(
+        DatabaseLocation(path=tmp_path / "callboard.db"),
+        tmp_path / "secrets.json",
+        timezone=zone,
+        hourly_sync=hourly,
+        daily_sync=daily,
+    )
+    services = Services(options, clock=bench.clock)
+    assert services.next_sync_at_a_glance() == scheduler.next_at
+    wrong = Services(replace(options, timezone="Mars/Olympus"), clock=bench.clock)
+    assert wrong.next_sync_at_a_glance() is None

@@ -17,7 +17,7 @@ from keyring.backends import fail, null
 from keyring.errors import InitError, KeyringLocked
 
 from services.errors import Category, ServiceError, VaultLocked
-from services.security import FileStore, KeyringStore, open_store, opening, vault
+from services.security import FileStore, KeyringStore, open_store, opening, store_at_a_glance, vault
 from services.security.keyring_store import choose_backend
 from tests.support.servers import need
 
@@ -207,6 +207,31 @@ async def test_a_keyring_that_was_asked_for_must_work(
     with pytest.raises(ServiceError) as caught:
         await open_store("keyring", file=place, passphrase="a long phrase")
     assert caught.value.code == "keyring_unavailable"
+
+
+@pytest.mark.parametrize("choice", ["auto", "file", "keyring"])
+@pytest.mark.parametrize("passphrase", [None, "a long phrase"])
+@pytest.mark.parametrize("used", ["", "file", "keyring"])
+async def test_what_is_seen_at_a_glance_is_what_opens(
+    choice: str,
+    passphrase: str | None,
+    used: str,
+    place: Path,
+    selected: Callable[[KeyringBackend], None],
+) -> None:
+    selected(FakeKeyring())
+    if used:
+        await (await open_store(used, file=place, passphrase="a long phrase", service="ours")).set(
+            "a", "secret"
+        )
+    seen = store_at_a_glance(choice, file=place, passphrase=bool(passphrase), service="ours")
+    assert store_at_a_glance("auto", file=place, passphrase=False, service="another") is None
+    store = await open_store(choice, file=place, passphrase=passphrase, service="ours")
+    if choice == "auto" and not used:
+        assert seen is None, "only a probe can tell"
+    else:
+        assert seen is not None
+        assert (seen[0], seen[1]) == (store.label.split(" (")[0], store.locked)
 
 
 # -- a real Secret Service ------------------------------------------------------------------------
