@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
+from textual.color import Color
 from textual.content import Content
 from textual.geometry import Region, Size
 from textual.message import Message
@@ -72,6 +73,8 @@ class CardGrid(ScrollView, can_focus=False):
         self._blank: Style | None = None
         self._drawn: OrderedDict[int, tuple[AgentCard, Face, list[Strip]]] = OrderedDict()
         self._row: tuple[int, list[Strip]] | None = None
+        self._kept: tuple[object, list[Strip]] | None = None
+        self._dirty: set[int] = set()
         self._inner = Region()
         self._columns, self._card_width = 1, MIN_WIDTH
         self._hovered: int | None = None
@@ -194,12 +197,37 @@ class CardGrid(ScrollView, can_focus=False):
 
     def refresh(self, *regions: Region, **options: Any) -> Self:
         self._row = None
+        if regions:
+            self._dirty.update(*(region.line_range for region in regions))
+        else:
+            self._kept = None
         return super().refresh(*regions, **options)
 
     def notify_style_update(self) -> None:
-        self._look = self._blank = self._row = None
+        self._look = self._blank = self._row = self._kept = None
         self._drawn.clear()
         super().notify_style_update()
+
+    def render_lines(self, crop: Region) -> list[Strip]:
+        """The lines on screen, of which only refreshed ones are drawn again.
+
+        Textual asks for all of them whenever anything changes. Its own way to each line leads through
+        borders, padding and tints, which this widget does not have, and costs more than the cards.
+        """
+        filters = self.app.get_line_filters()
+        asked = (crop, filters)
+        if self._kept is None or self._kept[0] != asked:
+            self._kept = (asked, [Strip([])] * crop.height)
+            self._dirty = set(crop.line_range)
+        strips = self._kept[1]
+        background = self.background_colors[1] if filters else Color(0, 0, 0)
+        for y in sorted(self._dirty.intersection(crop.line_range)):
+            strip = self.render_line(y)
+            for each in filters:
+                strip = strip.apply_filter(each, background)
+            strips[y - crop.y] = strip.crop(crop.x, crop.right)
+        self._dirty.clear()
+        return strips
 
     def on_resize(self, event: events.Resize) -> None:
         self._measure()
