@@ -221,11 +221,13 @@ class CardGrid(ScrollView, can_focus=False):
             self._dirty = set(crop.line_range)
         strips = self._kept[1]
         background = self.background_colors[1] if filters else Color(0, 0, 0)
+        width = self.size.width
         for y in sorted(self._dirty.intersection(crop.line_range)):
             strip = self.render_line(y)
             for each in filters:
                 strip = strip.apply_filter(each, background)
-            strips[y - crop.y] = strip.crop(crop.x, crop.right)
+            # As wide as the widget: the column of the scrollbar belongs to its lines, too.
+            strips[y - crop.y] = strip.adjust_cell_length(width, self._blank).crop(crop.x, crop.right)
         self._dirty.clear()
         return strips
 

@@ -26,8 +26,6 @@ from tests.support.terminal import Terminal
 RUNS = 9
 AGENTS = 1000
 PICTURE = ("acme", "encrypted file", "next sync", "? keys")
-SAME = 0.03
-"""Seconds within which output counts as of the same frame; it may be read in several pieces."""
 LABEL = Path(__file__).with_name("one_label.py")
 QUIET = 1.5
 """Seconds without output after which a start is over: longer than everything slow to import takes."""
@@ -35,13 +33,15 @@ QUIET = 1.5
 
 @dataclass(frozen=True)
 class Start:
-    """One start: seconds to the first paint, to the last card and to the complete picture, all lines of the
-    frame included; how many bytes were written after that."""
+    """One start: seconds to the first paint, to the last card, and to the complete picture.
+
+    The picture is complete with the last byte written before it is quiet: a status that comes late, or a
+    style alone that changes, makes it complete only then.
+    """
 
     first: float
     cards: float
     whole: float
-    after: int
 
 
 def start(command: Sequence[str], environment: Mapping[str, str], shows: Sequence[str] = ()) -> Start:
@@ -53,15 +53,12 @@ def start(command: Sequence[str], environment: Mapping[str, str], shows: Sequenc
         final = terminal.text()
         first = terminal.moment(lambda text: bool(text.strip()))
         cards = terminal.moment(lambda text: text.splitlines()[1:-2] == final.splitlines()[1:-2])
-        whole = terminal.moment(lambda text: text == final)
+        whole = terminal.chunks[-1][0] - terminal.started
         assert first is not None
         assert cards is not None
-        assert whole is not None
         lines = final.splitlines()
         assert all(text in lines[0] + lines[-1] for text in shows), final
-        # What is written at the same moment belongs to the picture; a style alone counts as a change.
-        after = sum(len(data) for at, data in terminal.chunks if at - terminal.started > whole + SAME)
-    return Start(first, cards, whole, after)
+    return Start(first, cards, whole)
 
 
 def answer(command: Sequence[str], environment: Mapping[str, str]) -> float:
@@ -107,7 +104,6 @@ async def measure(folder: Path) -> list[Figure]:
         Figure("start: console, complete picture", whole * 1000, "ms"),
         Figure("start: first paint to one label", first / one, "×", 1.7),
         Figure("start: complete picture to one label", whole / one, "×", 2.5),
-        Figure("start: bytes after the complete picture", max(each.after for each in starts), "bytes", 0),
         Figure("start: --help to one label", median(helps) / one, "×", 0.5),
         Figure("start: --help", median(helps) * 1000, "ms"),
         Figure("start: very first start, first paint", demo_first * 1000, "ms"),

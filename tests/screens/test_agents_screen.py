@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from textual.widget import Widget
 
 from app.console import LEAVE_DEMO
 from screens.glyphs import State
@@ -225,6 +226,51 @@ async def test_the_counts_tell_of_cards_that_the_filter_hides() -> None:
         services.agents.rows[hidden.id] = replace(hidden, gone_at=services.clock.now())
         services.bus.publish(AgentsChanged((hidden.id,)))
         await until(pilot, lambda: f"{before - 1} in sync" in screen_lines(pilot)[1])
+
+
+@pytest.mark.parametrize("no_color", [False, True])
+async def test_the_kept_lines_are_those_textual_would_draw(
+    no_color: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The grid keeps its lines and draws refreshed ones only: never others than a full drawing gives."""
+    if no_color:
+        monkeypatch.setenv("NO_COLOR", "1")
+    services = FakeServices()
+    async with opened(services, size=(100, 24)) as pilot:
+        grid, app = home(pilot).grid, console(pilot)
+
+        async def check(what: str) -> None:
+            await settled(pilot)
+            crop = grid.size.region
+            kept = grid.render_lines(crop)
+            grid._styles_cache.clear()
+            grid._row = None
+            whole = Widget.render_lines(grid, crop)
+            # The last column lies below the scrollbar.
+            shown = [[list(strip.crop(0, crop.width - 1)) for strip in strips] for strips in (kept, whole)]
+            assert shown[0] == shown[1], what
+            assert {strip.cell_length for strip in kept} == {crop.width}, what
+
+        await check("at first")
+        card = home(pilot).board.shown[1]
+        services.agents.rows[card.id] = replace(card, voice="Newvoice")
+        services.bus.publish(AgentsChanged((card.id,)))
+        await until(pilot, lambda: "Newvoice" in screen_text(pilot))
+        await check("one card changed")
+        await pilot.press(*["down"] * 7, "space")
+        await check("scrolled and marked")
+        await pilot.resize_terminal(140, 40)
+        await check("larger")
+        await pilot.resize_terminal(60, 20)
+        await check("smaller")
+        await pilot.press("enter", "escape", "slash", *"vendor:retell", "enter", "o")
+        await check("the detail closed, filtered, in another order")
+        if not no_color:
+            app.action_switch_theme()
+            await check("another theme")
+        services.clock.at += HOUR
+        grid.tick()
+        await check("later")
 
 
 async def test_ages_go_on() -> None:
