@@ -20,7 +20,7 @@ from services.model import AgentCard, Provider
 from services.security import MemoryStore
 
 if TYPE_CHECKING:
-    from services.container import Services
+    from services.companies import CompanyService
 
 COMPANY = "Harbour Dental"
 """The demo tenant's name."""
@@ -59,9 +59,8 @@ class Demo:
                 }
             return self._addresses
 
-    async def prepare(self, services: Services) -> bool:
+    async def prepare(self, companies: CompanyService) -> bool:
         """See that the demo company and its keys exist; says whether it was made just now."""
-        companies = services.companies
         addresses = await self.addresses()
         existing = await companies.connections()
         made = False

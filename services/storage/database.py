@@ -169,6 +169,10 @@ def prepare_schema(where: DatabaseLocation) -> None:
             where.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         from services.storage.migrations import upgrade
 
-        upgrade(where)
+        engine = make_engine(where)
+        try:
+            upgrade(engine)
+        finally:
+            engine.dispose()
     except Exception as error:
         raise explain(error, where) from error

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from services.storage.location import DatabaseLocation
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
 
 
-def upgrade(where: DatabaseLocation, revision: str = "head") -> None:
+def upgrade(engine: Engine, revision: str = "head") -> None:
     """Bring the database to `revision`. Blocking.
 
     Two processes may start at once: the first takes the write lock, the second finds the work done.
@@ -16,17 +18,11 @@ def upgrade(where: DatabaseLocation, revision: str = "head") -> None:
     from alembic.config import Config
     from sqlalchemy import text
 
-    from services.storage.database import make_engine
-
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
-    engine = make_engine(where)
-    try:
-        with engine.connect().execution_options(callboard_write=True) as connection:
-            if not where.is_sqlite:
-                connection.execute(text("SELECT pg_advisory_xact_lock(4276163)"))
-            config.attributes["connection"] = connection
-            command.upgrade(config, revision)
-            connection.commit()
-    finally:
-        engine.dispose()
+    with engine.connect().execution_options(callboard_write=True) as connection:
+        if engine.dialect.name == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(4276163)"))
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+        connection.commit()
