@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import queue
+import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
@@ -29,6 +31,7 @@ T = TypeVar("T")
 Job = tuple[Callable[[Session], Any], "Future[Any]"]
 
 MOST_PER_COMMIT = 64
+BUSY_SECONDS = 10.0
 
 
 class Database:
@@ -141,8 +144,9 @@ def make_engine(where: DatabaseLocation) -> Engine:
     def configure(connection: Any, _record: Any) -> None:
         # pysqlite must not open transactions on its own: savepoints and BEGIN IMMEDIATE are ours.
         connection.isolation_level = None
-        for pragma in ("busy_timeout=10000", "foreign_keys=ON", "journal_mode=WAL", "synchronous=FULL"):
+        for pragma in ("busy_timeout=10000", "foreign_keys=ON", "synchronous=FULL"):
             connection.execute(f"PRAGMA {pragma}")
+        _use_wal(connection)
 
     @event.listens_for(engine, "begin")
     def begin(connection: EngineConnection) -> None:
@@ -151,6 +155,23 @@ def make_engine(where: DatabaseLocation) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
+
+
+def _use_wal(connection: Any) -> None:
+    """Switch to the write-ahead log, waiting for others that open the same new file.
+
+    The switch is the one statement that SQLite refuses at once instead of waiting for `busy_timeout`.
+    """
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+        else:
+            return
 
 
 def prepare_schema(where: DatabaseLocation) -> None:

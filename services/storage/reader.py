@@ -124,7 +124,7 @@ class Reader:
             try:
                 connection.close()
             except Exception:
-                return
+                return  # it is given up because it failed; that it cannot even be closed is no news
 
 
 def newer(where: DatabaseLocation) -> ServiceError:

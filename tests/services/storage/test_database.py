@@ -104,6 +104,23 @@ async def test_two_processes_may_create_it_at_once(where: DatabaseLocation) -> N
     assert [out for out, _ in outputs] == [b"ok\n"] * 4
 
 
+async def test_opening_waits_while_another_program_makes_the_file(where: DatabaseLocation) -> None:
+    """SQLite refuses the switch to the write-ahead log at once; opening must wait for it all the same."""
+    assert where.path is not None
+    where.path.parent.mkdir()
+    maker = sqlite3.connect(where.path, isolation_level=None)
+    maker.execute("BEGIN IMMEDIATE")
+    maker.execute("CREATE TABLE somebody_elses (x)")
+    opening = asyncio.create_task(Database.open(where))
+    done, _ = await asyncio.wait({opening}, timeout=0.3)
+    assert not done
+    maker.execute("COMMIT")
+    maker.close()
+    database = await opening
+    assert await database.read(names) == []
+    await database.aclose()
+
+
 async def test_a_newer_database_is_left_alone(where: DatabaseLocation) -> None:
     database = await Database.open(where)
     await database.aclose()
