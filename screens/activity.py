@@ -24,7 +24,7 @@ COLUMNS = {
         Column("started", 12),
         Column("status", 13),
         Column("scope", 16),
-        Column("cause", 9, rank=3),
+        Column("cause", 15, rank=3),
         Column("outcome"),
         Column("took", 9, right=True, rank=1),
         Column("requests", 8, right=True, rank=2),

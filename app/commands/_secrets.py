@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from app.commands._run import interruptible
 from app.output import is_terminal, say
+from app.settings import PASSPHRASE_VARIABLE
 from services.errors import ServiceError, UsageError, VaultLocked
 
 if TYPE_CHECKING:
     from services.container import Services
     from services.security import SecretStore
 
-PASSPHRASE_VARIABLE = "CALLBOARD_PASSPHRASE"  # noqa: S105  # the name of a variable
 LONGEST_KEY = 4096
 TRIES = 3
 
