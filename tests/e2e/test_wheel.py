@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.environment import child_environment
+from tests.support.servers import unavailable
 from tests.support.terminal import Terminal
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,6 +42,19 @@ def wheel(tmp_path_factory) -> Path:
     assert done.returncode == 0, done.stdout + done.stderr
     (built,) = (folder / "dist").glob("*.whl")
     return built
+
+
+def _pip() -> list[str]:
+    """A pip: of this environment, or of the Python it was made from."""
+    for python in (sys.executable, getattr(sys, "_base_executable", ""), shutil.which("python3") or ""):
+        if (
+            python
+            and not subprocess.run(
+                [python, "-m", "pip", "--version"], capture_output=True, check=False
+            ).returncode
+        ):
+            return [python, "-m", "pip", "--disable-pip-version-check"]
+    return unavailable("pip is not installed")
 
 
 @pytest.fixture(scope="module")
