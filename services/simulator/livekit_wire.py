@@ -28,8 +28,8 @@ _TABLES: dict[str, dict[str, tuple[int, str]]] = {
     "SignalResponse": {
         "join": (1, "Join"), "answer": (2, "SessionDescription"), "offer": (3, "SessionDescription"),
         "trickle": (4, "Trickle"), "update": (5, "ParticipantUpdate"),
-        "track_published": (6, "TrackPublished"), "leave": (8, "Leave"), "speakers_changed": (10, "SpeakersChanged"), "pong": (18, "int"),
-        "pong_resp": (20, "Pong"),
+        "track_published": (6, "TrackPublished"), "leave": (8, "Leave"),
+        "speakers_changed": (10, "SpeakersChanged"), "pong": (18, "int"), "pong_resp": (20, "Pong"),
     },
     "Join": {
         "room": (1, "Room"), "participant": (2, "Participant"), "other_participants": (3, "Participant*"),

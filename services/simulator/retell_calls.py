@@ -191,7 +191,7 @@ class RetellCalls:
         if whole["role"] in _SPOKEN and "words" not in whole:
             whole["words"] = words_of(str(whole["content"]), float(whole["time_sec"]))
         call.items.append(whole)
-        self._tell(call, {"type": "transcript_updated", "transcripts": [whole]})
+        self.tell(call, {"type": "transcript_updated", "transcripts": [whole]})
         return whole
 
     def change(self, call: RetellCall, item_id: str, patch: Json) -> None:
@@ -202,7 +202,7 @@ class RetellCalls:
                 if whole["role"] in _SPOKEN and "content" in patch and "words" not in patch:
                     whole["words"] = words_of(str(whole["content"]), float(whole["time_sec"]))
                 call.items[index] = whole
-                self._tell(call, {"type": "transcript_updated", "transcripts": [whole]})
+                self.tell(call, {"type": "transcript_updated", "transcripts": [whole]})
                 return
 
     def measure(self, call: RetellCall, **figures: float) -> None:
@@ -254,7 +254,8 @@ class RetellCalls:
             for watcher in list(call.watchers):
                 self.unwatch(call, watcher)
 
-    def _tell(self, call: RetellCall, frame: Json) -> None:
+    def tell(self, call: RetellCall, frame: Json) -> None:
+        """Send `frame` to everybody who watches the call."""
         for watcher in call.watchers:
             watcher.send(frame)
 
