@@ -6,6 +6,9 @@
     GET    /__agents                 id, name and vendor of every agent
     POST   /__agents/{id}/edit       {"part": "engine"|"agent"|"tool", "set": {…}}, both optional
     DELETE /__agents/{id}
+    POST   /__script                 {"agent": id or name, "script": {…}, "times": 1}: what the next
+                                     conversations play; no agent = any, no times = always    DELETE = none
+    GET    /__conversations          every conversation so far: state, frames, audio, transcript, end
 
 `{id}` is an id or a name. Errors are `{"error": text}` with 400 or 404.
 """
@@ -18,6 +21,8 @@ from urllib.parse import unquote
 
 from services.errors import UsageError
 from services.model import Provider
+from services.simulator.conversation import Script
+from services.simulator.conversations import Conversations
 from services.simulator.faults import FaultBoard
 from services.simulator.stats import Counter
 from services.simulator.wire import Json, Reply, Request, answer
@@ -39,12 +44,14 @@ class Control:
         total: Counter,
         counters: dict[Provider, Counter],
         resolve: Callable[[str], Sequence[str]],
+        conversations: Conversations,
     ) -> None:
         self._vendors = vendors
         self._faults = faults
         self._total = total
         self._counters = counters
         self._resolve = resolve
+        self._conversations = conversations
 
     def answer(self, request: Request) -> Reply:
         """Answer a request whose path begins with `/__`."""
@@ -68,6 +75,12 @@ class Control:
                 return self._edit(unquote(target), request)
             case ("DELETE", "__agents", target):
                 return self._remove(unquote(target))
+            case ("POST", "__script"):
+                return self._set_script(request)
+            case ("DELETE", "__script"):
+                return answer({"cleared": self._conversations.clear_scripts()})
+            case ("GET", "__conversations"):
+                return answer({"conversations": self._conversations.as_list()})
         return _error(404, "there is no such control request")
 
     def stats(self) -> Json:
@@ -111,6 +124,22 @@ class Control:
             if any(vendor.remove(agent_id) for vendor in self._vendors):
                 return answer({"removed": agent_id})
         return _error(404, f"there is no agent “{target}”")
+
+    def _set_script(self, request: Request) -> Reply:
+        body = request.json_object()
+        times = (body or {}).get("times")
+        if not body or not (times is None or (type(times) is int and times > 0)):
+            return _error(400, "the body is {“agent”: id or name, “script”: {…}, “times”: 1}")
+        target = str(body.get("agent") or "")
+        agent_ids = self._resolve(target) if target else []
+        if target and not agent_ids:
+            return _error(404, f"there is no agent “{target}”")
+        try:
+            script = Script.parse(body.get("script"))
+        except UsageError as error:
+            return _error(400, error.message)
+        self._conversations.set_script(script, agent_ids, times)
+        return answer({"agents": list(agent_ids), "times": times}, 201)
 
 
 def _error(status: int, text: str) -> Reply:

@@ -10,9 +10,11 @@ from __future__ import annotations
 from services.clock import Clock
 from services.model import Provider
 from services.simulator import elevenlabs_data as data
+from services.simulator.conversations import Conversations
 from services.simulator.elevenlabs_library import LibraryRoutes
 from services.simulator.elevenlabs_replies import failure, invalid, missing, page
 from services.simulator.elevenlabs_store import Branch, ElevenLabsStore, StoredAgent, Version
+from services.simulator.sockets import SocketRoutes
 from services.simulator.wire import Document, Json, Reply, Request, Router, answer
 
 _AGENTS = "/v1/convai/agents"
@@ -24,9 +26,19 @@ class ElevenLabsVendor:
 
     provider = Provider.ELEVENLABS
 
-    def __init__(self, count: int, seed: int, key: str, limited_key: str, clock: Clock) -> None:
+    def __init__(
+        self,
+        count: int,
+        seed: int,
+        key: str,
+        limited_key: str,
+        clock: Clock,
+        conversations: Conversations | None = None,
+    ) -> None:
         self.store = ElevenLabsStore(count, seed, clock)
+        self.conversations = conversations or Conversations(clock)
         self.router = Router()
+        self.sockets = SocketRoutes()
         self._key = key.encode()
         self._limited = limited_key.encode()
         add = self.router.add
@@ -35,6 +47,9 @@ class ElevenLabsVendor:
         LibraryRoutes(self.store, self.router)
 
     # What every vendor offers to the server and to the control requests.
+
+    async def aclose(self) -> None:
+        """End what the simulator's stop would leave behind."""
 
     def refuse(self, request: Request) -> Reply | None:
         """The answer to a request whose key does not do, or None."""

@@ -34,6 +34,7 @@ kinds
 targets (all must fit; none = every request)
   retell, elevenlabs                          one vendor
   list, detail, versions, account, write      one kind of request
+  call                                        joining a conversation
   agent_..., llm_..., tool_..., or a NAME     requests for that object; an agent's name stands for its id
 
 options
@@ -41,7 +42,7 @@ options
   N%               strike with this probability, e.g. 25%
 """
 
-ROUTE_KINDS = ("list", "detail", "versions", "account", "write")
+ROUTE_KINDS = ("list", "detail", "versions", "account", "write", "call")
 _OPTIONS: dict[str, tuple[str, ...]] = {
     "429": ("retry-after",),
     "latency": ("ms",),

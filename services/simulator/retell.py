@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from services.clock import Clock
 from services.model import Provider
 from services.simulator import retell_data
+from services.simulator.conversations import Conversations
 from services.simulator.retell_store import (
     KIND_AGENT,
     KIND_FLOW,
@@ -24,6 +25,7 @@ from services.simulator.retell_store import (
     RetellStore,
     Versioned,
 )
+from services.simulator.sockets import SocketRoutes
 from services.simulator.wire import (
     BadCursor,
     Document,
@@ -65,9 +67,19 @@ class RetellVendor:
 
     provider = Provider.RETELL
 
-    def __init__(self, count: int, seed: int, key: str, limited_key: str, clock: Clock) -> None:
+    def __init__(
+        self,
+        count: int,
+        seed: int,
+        key: str,
+        limited_key: str,
+        clock: Clock,
+        conversations: Conversations | None = None,
+    ) -> None:
         self.store = RetellStore(count, seed, clock)
+        self.conversations = conversations or Conversations(clock)
         self.router = Router()
+        self.sockets = SocketRoutes()
         self._bearer = f"Bearer {key}".encode()
         self._limited = f"Bearer {limited_key}".encode()
         self._add_agent_routes()
@@ -80,6 +92,9 @@ class RetellVendor:
         add("GET", "/get-voice/*", "detail", self._voice)
 
     # What every vendor offers to the server and to the control requests.
+
+    async def aclose(self) -> None:
+        """End what the simulator's stop would leave behind."""
 
     def refuse(self, request: Request) -> Reply | None:
         """The answer to a request whose key does not do, or None."""

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import functools
+import inspect
 import json
+import logging
 import socket
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from services.clock import Clock, SystemClock
 from services.errors import ServiceError
 from services.model import Provider
 from services.simulator.control import Control
+from services.simulator.conversations import Conversations
 from services.simulator.elevenlabs import ElevenLabsVendor
 from services.simulator.faults import Fault, FaultBoard
 from services.simulator.options import LIMITED_SUFFIX, SimulatorOptions
 from services.simulator.retell import RetellVendor
+from services.simulator.sockets import MOST_BYTES, Closed, Socket, SocketHandler
 from services.simulator.stats import Counter
 from services.simulator.wire import Reply, Request, Route, encode
 
@@ -31,12 +37,23 @@ Vendor = RetellVendor | ElevenLabsVendor
 
 _HTML = b"<!doctype html><html><head><title>Sign in</title></head><body><h1>Wi-Fi portal</h1></body></html>"
 _PIECES = 8
+_RESTARTS = 1012
+
+logger = logging.getLogger(__name__)
 
 
 class _Protocol(H11Protocol):
     """Hands the application its connection, so that it can break it off as a failing network does."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.app = functools.partial(self.app, transport=transport)
+
+
+class _SocketProtocol(WebSocketsSansIOProtocol):
+    """The same for WebSockets."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self.app = functools.partial(self.app, transport=transport)
 
@@ -50,9 +67,12 @@ class Simulator:
         clock = clock or SystemClock()
         key, limited = options.key, options.key + LIMITED_SUFFIX
         elevenlabs = options.agents // 2
+        self.conversations = talks = Conversations(clock)
         self._vendors: dict[Provider, Vendor] = {
-            Provider.RETELL: RetellVendor(options.agents - elevenlabs, options.seed, key, limited, clock),
-            Provider.ELEVENLABS: ElevenLabsVendor(elevenlabs, options.seed, key, limited, clock),
+            Provider.RETELL: RetellVendor(
+                options.agents - elevenlabs, options.seed, key, limited, clock, talks
+            ),
+            Provider.ELEVENLABS: ElevenLabsVendor(elevenlabs, options.seed, key, limited, clock, talks),
         }
         self._counters = {provider: Counter() for provider in Provider}
         self._total = Counter()
@@ -60,8 +80,9 @@ class Simulator:
         for spec in options.faults:
             self._faults.add(spec)
         self._control = Control(
-            list(self._vendors.values()), self._faults, self._total, self._counters, self._resolve
+            list(self._vendors.values()), self._faults, self._total, self._counters, self._resolve, talks
         )
+        self._calls: set[asyncio.Task[None]] = set()
         self._servers: list[tuple[uvicorn.Server, socket.socket]] = []
         self._ports: dict[Provider, int] = {}
         self._stopping = asyncio.Event()
@@ -90,8 +111,16 @@ class Simulator:
             raise
 
     async def stop(self) -> None:
-        """Stop listening and end what is still being answered. Never raises; may be called twice."""
+        """Stop listening, end every conversation and what is still being answered.
+
+        Never raises; may be called twice.
+        """
         self._stopping.set()
+        calls = list(self._calls)
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+        await asyncio.gather(*(vendor.aclose() for vendor in self._vendors.values()))
         servers, self._servers = self._servers, []
         await asyncio.gather(*(server.shutdown([listener]) for server, listener in servers))
 
@@ -99,7 +128,10 @@ class Simulator:
         config = uvicorn.Config(
             functools.partial(self._handle, provider),
             http=_Protocol,
-            ws="none",
+            ws=_SocketProtocol,
+            ws_max_size=MOST_BYTES,
+            ws_ping_interval=None,
+            ws_per_message_deflate=False,
             lifespan="off",
             interface="asgi3",
             log_config=None,
@@ -140,6 +172,9 @@ class Simulator:
         *,
         transport: asyncio.Transport,
     ) -> None:
+        if scope["type"] == "websocket":
+            await self._handle_socket(provider, scope, receive, send, transport)
+            return
         request = Request(
             scope["method"],
             scope["path"],
@@ -191,9 +226,11 @@ class Simulator:
         ):
             transport.abort()
             return "dropped"
-        reply = _forced(vendor, main) or vendor.refuse(request)
+        reply = _forced(vendor, main)
+        if reply is None and not (route and route.public):
+            reply = vendor.refuse(request)
         if reply is None:
-            reply = route.handler(request, *ids) if route else vendor.not_found()
+            reply = await _called(route, request, ids) if route else vendor.not_found()
             if main is not None and reply.status == 200:
                 reply = _bent(main, reply)
         if main is not None and main.kind == "drop":
@@ -209,6 +246,73 @@ class Simulator:
             await _send(send, reply)
         return str(reply.status)
 
+    async def _handle_socket(
+        self, provider: Provider, scope: Message, receive: Receive, send: Send, transport: asyncio.Transport
+    ) -> None:
+        """Serve one WebSocket. Faults strike at its opening; only that is counted."""
+        vendor = self._vendors[provider]
+        connection = Socket(receive, send, transport, scope["subprotocols"])
+        found = vendor.sockets.find(scope["path"])
+        if found is None:
+            with contextlib.suppress(Closed):
+                await connection.refuse(vendor.not_found())
+            return
+        handler, kind, template, ids = found
+        request = Request("SOCKET", scope["path"], scope["query_string"], dict(scope["headers"]))
+        counters = (self._total, self._counters[provider])
+        for counter in counters:
+            counter.enter(kind, f"SOCKET {template}")
+        faults = self._faults.strike(provider, kind, [*ids, *request.query.values()])
+        outcome = "cancelled"
+        try:
+            outcome = await self._open(vendor, connection, faults)
+        finally:
+            for counter in counters:
+                counter.leave(outcome, bool(faults))
+        if outcome != "open":
+            return
+        call = asyncio.create_task(self._converse(handler, connection, ids, request))
+        self._calls.add(call)
+        call.add_done_callback(self._calls.discard)
+        try:
+            await call
+        except asyncio.CancelledError:
+            if not self._stopping.is_set():
+                raise
+        with contextlib.suppress(Closed):
+            await connection.close(_RESTARTS if self._stopping.is_set() else 1000)
+
+    async def _open(self, vendor: Vendor, connection: Socket, faults: list[Fault]) -> str:
+        """Let the faults strike: `open`, or what became of the connection."""
+        delay = self.options.latency_ms / 1000
+        delay += sum(fault.seconds(1000) for fault in faults if fault.kind == "latency")
+        main = next((fault for fault in faults if fault.kind != "latency"), None)
+        if delay:
+            await self._pause(delay)
+        if main is None:
+            return "open"
+        if main.kind == "hang":
+            await self._stopping.wait()
+        reply = _forced(vendor, main)
+        if reply is None:
+            connection.abort()
+            return "dropped"
+        with contextlib.suppress(Closed):
+            await connection.refuse(reply)
+        return str(reply.status)
+
+    async def _converse(
+        self, handler: SocketHandler, connection: Socket, ids: list[str], request: Request
+    ) -> None:
+        try:
+            await handler(connection, ids, request.query, request.headers)
+        except Closed:
+            pass
+        except Exception:
+            logger.exception("a simulated conversation broke")
+            with contextlib.suppress(Closed):
+                await connection.close(1011, "internal error of the simulator")
+
     async def _trickle(self, send: Send, reply: Reply, seconds: float) -> None:
         """The body in pieces, spread over `seconds`."""
         await _start(send, reply, len(reply.body))
@@ -223,6 +327,14 @@ class Simulator:
         if self._stopping.is_set():
             return
         await asyncio.sleep(seconds)
+
+
+async def _called(route: Route, request: Request, ids: list[str]) -> Reply:
+    """What a handler answers, plain or async."""
+    reply = route.handler(request, *ids)
+    if inspect.isawaitable(reply):
+        reply = await reply
+    return cast(Reply, reply)
 
 
 def _forced(vendor: Vendor, fault: Fault | None) -> Reply | None:

@@ -90,16 +90,21 @@ class Request:
         return data if isinstance(data, dict) else None
 
 
-Handler = Callable[..., Reply]
+Handler = Callable[..., Any]
+"""Called with the request and the values of the template's variables. Returns a `Reply` or awaits one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where a request goes; `kind` is the word the statistics and faults use for it."""
+    """Where a request goes; `kind` is the word the statistics and faults use for it.
+
+    A `public` route is not refused for its key: its handler decides.
+    """
 
     template: str
     kind: str
     handler: Handler
+    public: bool = False
 
 
 class Router:
@@ -109,7 +114,7 @@ class Router:
         self._routes: dict[tuple[str, tuple[str, ...]], Route] = {}
         self._shapes: dict[int, list[tuple[int, ...]]] = {}
 
-    def add(self, method: str, template: str, kind: str, handler: Handler) -> None:
+    def add(self, method: str, template: str, kind: str, handler: Handler, *, public: bool = False) -> None:
         """`template` marks variables as `*`, e.g. `/get-agent/*`."""
         parts = tuple(template.strip("/").split("/"))
         shape = tuple(index for index, part in enumerate(parts) if part == "*")
@@ -117,7 +122,7 @@ class Router:
         if shape not in shapes:
             shapes.append(shape)
             shapes.sort(key=len)  # fixed words win over variables
-        self._routes[(method, parts)] = Route(template, kind, handler)
+        self._routes[(method, parts)] = Route(template, kind, handler, public)
 
     def find(self, method: str, path: str) -> tuple[Route | None, list[str]]:
         """The route and the values of its variables."""
