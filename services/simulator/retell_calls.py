@@ -229,7 +229,6 @@ class RetellCalls:
             watcher.send(frame)
             watcher.send(None)
         call.watchers.clear()
-        call.listeners.clear()
 
     # Watchers
 
