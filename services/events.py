@@ -101,6 +101,13 @@ class ScheduleRan(Event):
     report: SyncReport | None
 
 
+@dataclass(frozen=True, slots=True)
+class CallsChanged(Event):
+    """Calls began, went live, ended or were deleted: their ids, or an empty tuple for "read all again"."""
+
+    ids: tuple[str, ...] = ()
+
+
 E = TypeVar("E", bound=Event)
 Unsubscribe = Callable[[], None]
 

@@ -128,9 +128,10 @@ def percentile(values: list[int], share: float) -> int | None:
 class LiveCall:
     """The picture of one call."""
 
-    def __init__(self) -> None:
-        self.entries: deque[Entry] = deque(maxlen=MOST_ENTRIES)
-        self.latencies: deque[TurnLatency] = deque(maxlen=MOST_TURNS)
+    def __init__(self, *, bounded: bool = True) -> None:
+        """`bounded=False` keeps every line: for what is written when a call is over."""
+        self.entries: deque[Entry] = deque(maxlen=MOST_ENTRIES if bounded else None)
+        self.latencies: deque[TurnLatency] = deque(maxlen=MOST_TURNS if bounded else None)
         self.state = CallState.PREPARING
         self.detail = ""
         self.conversation_id = ""

@@ -65,7 +65,10 @@ class Quality(Message):
 
 @dataclass(frozen=True, slots=True)
 class Ended(Message):
-    """The call is over. Exactly one, and the last of all. `by` is `agent`, `operator`, `callee`, `vendor`, `us`."""
+    """The call is over. Exactly one, and the last of all.
+
+    `by` is `agent`, `operator`, `callee`, `vendor` or `us`.
+    """
 
     reason: EndReason
     detail: str = ""

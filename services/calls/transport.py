@@ -70,6 +70,9 @@ class Transport(ABC):
         self._opened = True
         try:
             await self._open(brief)
+        except ServiceError as error:
+            await self.close(reason_of(error), error.message)
+            raise
         except BaseException:
             await self.close()
             raise
@@ -109,7 +112,7 @@ class Transport(ABC):
         """What the agent should know although the user did not say it."""
         raise self._not_offered("a contextual update")
 
-    async def send_activity(self) -> None:
+    async def send_activity(self) -> None:  # noqa: B027  # most lines have no such thing
         """The user is busy typing: an agent that can wait, waits."""
 
     async def send_tool_result(self, tool_id: str, result: str, ok: bool) -> None:
@@ -119,6 +122,11 @@ class Transport(ABC):
     async def approve(self, tool_id: str, approved: bool) -> None:
         """Yes or no to a tool that waits for it."""
         raise self._not_offered("approvals")
+
+    async def aftermath(self) -> list[Message]:
+        """What the vendor tells when the call is over: cost, latency figures, remarks. Bounded in time;
+        never raises."""
+        return []
 
     @property
     def over(self) -> bool:
@@ -130,7 +138,7 @@ class Transport(ABC):
     async def _open(self, brief: Brief) -> None:
         """Connect and start the tasks that emit. Raises ServiceError."""
 
-    async def _close(self, first: bool) -> None:
+    async def _close(self, first: bool) -> None:  # noqa: B027  # some have nothing to let go of
         """Let go of the line; `first` when nothing had ended the call before. Tasks are stopped after it."""
 
     def _emit(self, event: TransportEvent) -> None:

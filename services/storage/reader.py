@@ -18,20 +18,21 @@ from services.errors import ServiceError
 from services.storage.failures import explain, on_read_only_disk
 from services.storage.location import DatabaseLocation
 
-HEAD = "0001"
+HEAD = "0002"
 """The schema version this program writes: the newest file of `migrations/versions`."""
 
-KNOWN = ("0001",)
+KNOWN = ("0001", "0002")
 """Every schema version this program can upgrade from, oldest first, ending with HEAD."""
 
 
 _STAMP = """
 SELECT max(a.updated_at), max(a.checked_at), count(a.id),
        (SELECT max(id) FROM connection), (SELECT count(*) FROM connection),
-       (SELECT max(id) FROM company), (SELECT count(*) FROM company)
+       (SELECT max(id) FROM company), (SELECT count(*) FROM company),
+       (SELECT count(*) FROM call_record), (SELECT max(ended_at) FROM call_record)
 FROM agent a
 """
-"""Differs whenever anything on the agents or companies screen does."""
+"""Differs whenever anything on the agents, calls or companies screen does."""
 
 
 class SchemaState(StrEnum):

@@ -5,7 +5,7 @@ A change here needs a migration in `migrations/versions`; a test compares the tw
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, ForeignKey, Index, Text, UniqueConstraint
+from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, Text, UniqueConstraint, true
 from sqlmodel import Field, SQLModel
 
 
@@ -21,6 +21,12 @@ class Company(SQLModel, table=True):
     id: int | None = Field(default=None, primary_key=True)
     name: str = Field(unique=True)
     created_at: int = Field(sa_column=_time(nullable=False))
+    keep_audio: bool = Field(default=True, sa_column=Column(Boolean, nullable=False, server_default=true()))
+    """Whether recordings of calls keep both audio tracks."""
+    keep_transcript: bool = Field(
+        default=True, sa_column=Column(Boolean, nullable=False, server_default=true())
+    )
+    """Whether recordings of calls keep what was said, and what the agent was told."""
 
 
 class Connection(SQLModel, table=True):
@@ -195,3 +201,81 @@ class Firing(SQLModel, table=True):
     claimed_at: int = Field(sa_column=_time(nullable=False))
     finished_at: int | None = Field(default=None, sa_column=_time())
     result: str = ""
+
+
+class CallRecord(SQLModel, table=True):
+    """One call. Written before anything is dialled; a row that is not `ended` and whose heartbeat stopped
+    belongs to a program that was killed.
+
+    `brief`, `latency` and `tools` are JSON; empty where the company keeps no transcript.
+    """
+
+    __tablename__ = "call_record"
+
+    id: str = Field(primary_key=True)
+    company_id: int | None = Field(
+        default=None, sa_column=Column(ForeignKey("company.id", ondelete="CASCADE"), index=True)
+    )
+    agent_row: int | None = Field(
+        default=None, sa_column=Column(ForeignKey("agent.id", ondelete="SET NULL"), index=True)
+    )
+    company: str
+    provider: str
+    agent_id: str
+    agent_name: str
+    transport: str
+    state: str
+    actor: str
+    simulated: bool = False
+    number: str = ""
+    from_number: str = ""
+    intent: str = ""
+    """Phone only: the key under which the call was ordered, and so placed at most once."""
+    conversation_id: str = ""
+    vendor_call_id: str = ""
+    started_at: int = Field(sa_column=_time(nullable=False, index=True))
+    live_at: int | None = Field(default=None, sa_column=_time())
+    ended_at: int | None = Field(default=None, sa_column=_time())
+    heartbeat_at: int = Field(sa_column=_time(nullable=False))
+    reason: str | None = None
+    detail: str = Field(default="", sa_column=Column(Text, nullable=False))
+    turns: int = 0
+    p50_ms: int | None = None
+    p95_ms: int | None = None
+    cost: float | None = None
+    currency: str = ""
+    folder: str = ""
+    has_audio: bool = False
+    has_transcript: bool = False
+    brief: str = Field(default="", sa_column=Column(Text, nullable=False))
+    latency: str = Field(default="", sa_column=Column(Text, nullable=False))
+    tools: str = Field(default="", sa_column=Column(Text, nullable=False))
+
+
+class CallLine(SQLModel, table=True):
+    """One line of a call's transcript; `t` in milliseconds since the call's start, `data` JSON."""
+
+    __tablename__ = "call_line"
+
+    id: int | None = Field(default=None, primary_key=True)
+    call_id: str = Field(
+        sa_column=Column(ForeignKey("call_record.id", ondelete="CASCADE"), nullable=False, index=True)
+    )
+    t: int
+    who: str
+    text: str = Field(default="", sa_column=Column(Text, nullable=False))
+    data: str = Field(default="", sa_column=Column(Text, nullable=False))
+
+
+class Telephony(SQLModel, table=True):
+    """A company's access to Twilio, and which numbers may be dialled. The token is in the secret store."""
+
+    __tablename__ = "telephony"
+
+    company_id: int = Field(
+        sa_column=Column(ForeignKey("company.id", ondelete="CASCADE"), primary_key=True, autoincrement=False)
+    )
+    account_sid: str
+    base_url: str
+    allowed_numbers: str = Field(default="[]", sa_column=Column(Text, nullable=False))
+    created_at: int = Field(sa_column=_time(nullable=False))

@@ -1,0 +1,17 @@
+"""What a transport needs to reach a vendor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from services.model import Provider
+
+
+@dataclass(frozen=True, slots=True)
+class VendorAccess:
+    """A company's way to one vendor: base URL without a trailing slash, and the key, which is never shown."""
+
+    provider: Provider
+    base_url: str
+    key: str = field(repr=False)
+    residency: str = "global"
