@@ -17,6 +17,8 @@ from services.clock import Clock
 from services.model import Provider
 from services.simulator import retell_data
 from services.simulator.conversations import Conversations
+from services.simulator.retell_calls import RetellCalls
+from services.simulator.retell_live import RetellLive
 from services.simulator.retell_store import (
     KIND_AGENT,
     KIND_FLOW,
@@ -80,6 +82,7 @@ class RetellVendor:
         self.conversations = conversations or Conversations(clock)
         self.router = Router()
         self.sockets = SocketRoutes()
+        self.calls = RetellCalls(seed, clock)
         self._bearer = f"Bearer {key}".encode()
         self._limited = f"Bearer {limited_key}".encode()
         self._add_agent_routes()
@@ -90,11 +93,14 @@ class RetellVendor:
         add("GET", "/get-concurrency", "account", self._concurrency)
         add("GET", "/list-voices", "list", lambda _: answer(retell_data.voices()))
         add("GET", "/get-voice/*", "detail", self._voice)
+        self.live = RetellLive(self.store, self.calls, self.conversations, clock, seed, failure, key.__eq__)
+        self.live.add_routes(self.router, self.sockets)
 
     # What every vendor offers to the server and to the control requests.
 
     async def aclose(self) -> None:
-        """End what the simulator's stop would leave behind."""
+        """End every conversation that is still held."""
+        await self.live.close()
 
     def refuse(self, request: Request) -> Reply | None:
         """The answer to a request whose key does not do, or None."""
@@ -326,7 +332,7 @@ class RetellVendor:
 
     def _concurrency(self, _: Request) -> Reply:
         return answer({
-            "current_concurrency": len(self.store.agents) % 7,
+            "current_concurrency": len(self.store.agents) % 7 + self.live.calls.live_count(),
             "concurrency_limit": 20,
             "base_concurrency": 20,
             "purchased_concurrency": 0,

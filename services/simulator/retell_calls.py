@@ -224,13 +224,21 @@ class RetellCalls:
             call.status = "error"
         else:
             call.status = "not_connected" if reason in NOT_CONNECTED else "ended"
-        frame: Json = {"type": "call_ended", "event_timestamp": now, "disconnection_reason": reason}
+        self.tell(call, self.ended_frame(call))
         for watcher in call.watchers:
-            watcher.send(frame)
             watcher.send(None)
         call.watchers.clear()
 
     # Watchers
+
+    @staticmethod
+    def ended_frame(call: RetellCall) -> Json:
+        """The last frame a watcher gets."""
+        return {
+            "type": "call_ended",
+            "event_timestamp": call.ended,
+            "disconnection_reason": call.reason,
+        }
 
     def watch(self, call: RetellCall) -> Watcher:
         """A monitor of a live call; its first frame is the snapshot. End it with `unwatch`."""
@@ -319,7 +327,7 @@ class RetellCalls:
         return data
 
 
-def words_of(text: str, start: float, seconds_a_word: float = 0.3) -> list[Json]:
+def words_of(text: str, start: float, seconds_a_word: float = 0.24) -> list[Json]:
     """Word times in seconds, evenly spaced from `start`."""
     return [
         {

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from services.simulator.conversation import Script
+from services.simulator.conversations import Conversation
 from services.simulator.retell_calls import RetellCall, RetellCalls
 from services.simulator.retell_talk import ENDED, RetellTalk
 from services.simulator.wire import Json, Reply, Request, Router, answer
@@ -33,13 +34,12 @@ if TYPE_CHECKING:
 
 CLIENT = "client"
 JOIN_MS = 30_000
-PREFIX = "/webrtc-proxy/"
+NOT_JOINED = "error_user_not_joined"
 MISSING = "Web calls need the packages of the extra “webrtc” (aiortc), which are not installed here."
 _SESSIONS = "/webrtc-proxy/*/v1/webrtc/sessions"
 _LIVE_KEEP_MS = 400
 _GONE = ("closed", "failed")
 
-ScriptOf = Callable[[RetellCall], Script]
 Failure = Callable[..., Reply]
 
 
@@ -85,8 +85,8 @@ class Session:
 class WebCall:
     """The line of one call: its participants, who hears whom, and the agent as one of them (its `Voice`)."""
 
-    def __init__(self, call: RetellCall, script: Script) -> None:
-        self.call, self.script = call, script
+    def __init__(self, call: RetellCall, script: Script, log: Conversation) -> None:
+        self.call, self.script, self.log = call, script, log
         self.sessions: dict[str, Session] = {}
         self.talk: RetellTalk | None = None
         self.operator = ""
@@ -116,6 +116,7 @@ class WebCall:
         pcm = await speech.speak(text, RATE, voice=voice)
         if self.client is not None:
             self.client.track.put("agent", pcm)
+            self.log.agent_audio_ms += len(pcm) * 500 / RATE
         return len(pcm) * 500 / RATE
 
     async def said(self) -> None:
@@ -140,7 +141,6 @@ class RetellGateway:
     def __init__(
         self,
         calls: RetellCalls,
-        script_of: ScriptOf,
         fail: Failure,
         seed: int = 0,
         join_ms: int = JOIN_MS,
@@ -148,7 +148,6 @@ class RetellGateway:
         self.join_ms = join_ms
         """How long a registered call waits for its user."""
         self._calls = calls
-        self._script_of = script_of
         self._fail = fail
         self._rng = random.Random(f"{seed}/retell/gateway")
         self._lines: dict[str, WebCall] = {}
@@ -156,15 +155,15 @@ class RetellGateway:
         self._waiting: dict[str, asyncio.TimerHandle] = {}
 
     def add_routes(self, router: Router) -> None:
-        router.add("POST", _SESSIONS, "call", self.create)
-        router.add("PATCH", f"{_SESSIONS}/*", "call", self.change)
-        router.add("DELETE", f"{_SESSIONS}/*", "call", self.delete)
+        router.add("POST", _SESSIONS, "call", self.create, public=True)
+        router.add("PATCH", f"{_SESSIONS}/*", "call", self.change, public=True)
+        router.add("DELETE", f"{_SESSIONS}/*", "call", self.delete, public=True)
 
-    def expect(self, call: RetellCall) -> None:
-        """The call was created: it ends by itself when nobody joins it."""
-        self._lines[call.id] = WebCall(call, self._script_of(call))
+    def expect(self, call: RetellCall, script: Script, log: Conversation) -> None:
+        """The call was created: it plays `script`, or ends by itself when nobody joins it."""
+        self._lines[call.id] = WebCall(call, script, log)
         loop = asyncio.get_running_loop()
-        self._waiting[call.id] = loop.call_later(self.join_ms / 1000, self._nobody_came, call)
+        self._waiting[call.id] = loop.call_later(self.join_ms / 1000, self.cancel, call, NOT_JOINED)
 
     def line(self, call_id: str) -> WebCall | None:
         return self._lines.get(call_id)
@@ -309,6 +308,7 @@ class RetellGateway:
 
         def hears(pcm: bytes) -> None:
             line.to_listeners("user", pcm)
+            line.log.audio_ms += len(pcm) * 500 / RATE
             if line.talk is None:
                 return
             for event in detector.feed(pcm):
@@ -325,7 +325,7 @@ class RetellGateway:
             return  # too late: the call has ended
         timer.cancel()
         line.talk = line.call.conductor = RetellTalk(
-            self._calls, line.call, line.script, line, self._rng.getrandbits(32)
+            self._calls, line.call, line.script, line, line.log, self._rng.getrandbits(32)
         )
         self._own(self._converse(line, line.talk))
 
@@ -350,11 +350,15 @@ class RetellGateway:
         elif line.operator and session.identity in (CLIENT, line.operator):
             await self._hang_up(line)
 
-    def _nobody_came(self, call: RetellCall) -> None:
-        self._waiting.pop(call.id, None)
-        self._calls.end(call, "error_user_not_joined")
+    def cancel(self, call: RetellCall, reason: str) -> None:
+        """End a call that has not begun."""
+        timer = self._waiting.pop(call.id, None)
+        if timer is not None:
+            timer.cancel()
+        self._calls.end(call, reason)
         line = self._lines.pop(call.id, None)
         if line is not None:
+            line.log.finish(1000, reason, failed=reason == NOT_JOINED)
             self._own(self._hang_up(line))
 
     def _own(self, work: Coroutine[Any, Any, None]) -> None:

@@ -21,7 +21,8 @@ from services.simulator.conversation import (
     UseTool,
     interrupted,
 )
-from services.simulator.retell_calls import RetellCall, RetellCalls
+from services.simulator.conversations import Conversation, Line
+from services.simulator.retell_calls import RetellCall, RetellCalls, words_of
 from services.simulator.wire import Json
 
 ENDED = {
@@ -55,9 +56,16 @@ class RetellTalk:
     """One conversation. It is the call's `Conductor`."""
 
     def __init__(
-        self, calls: RetellCalls, call: RetellCall, script: Script, voice: Voice, seed: int = 0
+        self,
+        calls: RetellCalls,
+        call: RetellCall,
+        script: Script,
+        voice: Voice,
+        log: Conversation,
+        seed: int = 0,
     ) -> None:
         self._calls, self._call, self._script, self._voice = calls, call, script, voice
+        self._log = log
         self._brain = Brain(script, seed, call.variables)
         self._inbox: asyncio.Queue[tuple[str, Any]] = asyncio.Queue()
         self._playing: asyncio.Task[None] | None = None
@@ -89,6 +97,7 @@ class RetellTalk:
     async def run(self) -> str:
         """Hold the conversation; returns the reason of its end. Begins and ends the call in the store."""
         self._calls.begin(self._call)
+        self._log.begin()
         reason = "error_retell"
         try:
             self._play(self._brain.greeting(), 0)
@@ -101,6 +110,7 @@ class RetellTalk:
         finally:
             await self._hush()
             self._calls.end(self._call, reason)
+            self._log.finish(1000, reason, failed=reason.startswith("error_"))
 
     async def _take_in(self, what: str, value: Any) -> None:
         if what == "started":
@@ -109,11 +119,17 @@ class RetellTalk:
         elif what == "spoke":
             text = self._brain.heard(self._heard, value)
             self._heard += 1
-            self._add({"role": "user", "content": text, "metadata": {"is_backchannel": False}})
+            self._log.add(Line("user", text, self._log.now_ms()))
+            # It is known when the silence after it has been long enough, and began before.
+            ago = (value + self._script.silence_ms) / 1000
+            start = max(0.0, round(self._calls.time_sec(self._call) - ago, 3))
+            words = words_of(text, start, value / 1000 / max(1, len(text.split())))
+            self._add({"role": "user", "content": text, "time_sec": start, "words": words})
             self._play(self._brain.on_user(text), self._script.think_ms)
         else:
             context, respond = value
             if context:
+                self._log.context.append(context)
                 self._add({"role": "injected", "content": context})
             if respond:
                 await self._hush()
@@ -190,6 +206,7 @@ class RetellTalk:
         self._speaking = True
         metadata = {"response_id": self._responses, "is_backchannel": False}
         item_id = ""
+        line = self._log.add(Line("agent", words.text, self._log.now_ms()))
         breaking = asyncio.create_task(self._break_later(hang)) if hang is not None else None
         try:
             said = ""
@@ -209,6 +226,7 @@ class RetellTalk:
             left = self._voice.cut()
             self._interrupts += 1
             really = interrupted(words.text, 1 - left / total if total else 1.0).corrected
+            line.original, line.text, line.interrupted = words.text, really, True
             patch = {"content": really, "metadata": {**metadata, "interrupt_id": self._interrupts}}
             self._calls.change(self._call, item_id, patch)
             raise
