@@ -45,6 +45,7 @@ class Demo:
         self._process: asyncio.subprocess.Process | None = None
         self._addresses: dict[Provider, str] | None = None
         self._key = ""
+        self._twilio = ""
         self._starting = asyncio.Lock()
 
     async def addresses(self) -> Mapping[Provider, str]:
@@ -53,11 +54,17 @@ class Demo:
             if self._addresses is None:
                 found = await self._running() or await self._start()
                 self._key = str(found["key"])
+                self._twilio = str(found["twilio"])
                 self._addresses = {
                     Provider.RETELL: str(found["retell"]),
                     Provider.ELEVENLABS: str(found["elevenlabs"]),
                 }
             return self._addresses
+
+    async def twilio_address(self) -> str:
+        """Where the simulated Twilio account answers; starts the simulator first. Raises ServiceError."""
+        await self.addresses()
+        return self._twilio
 
     async def prepare(self, companies: CompanyService) -> bool:
         """See that the demo company and its keys exist; says whether it was made just now."""
@@ -107,6 +114,7 @@ class Demo:
             found = json.loads(await asyncio.to_thread(self.announcement.read_text))
             await _request(str(found["retell"]), "GET", "/__stats")
             await _request(str(found["elevenlabs"]), "GET", "/__stats")
+            await _request(str(found["twilio"]), "GET", "/__stats")
         except (OSError, ValueError, KeyError, TypeError, ServiceError):
             return None
         return found if isinstance(found, dict) and "key" in found else None

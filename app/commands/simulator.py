@@ -1,4 +1,4 @@
-"""`callboard simulator`: both vendors' agent APIs on this machine, and the switches of a running one.
+"""`callboard simulator`: both vendors' agent APIs and Twilio's on this machine, and the switches of a running one.
 
 A simulator that a person starts leaves its addresses in `simulator.json` in the data folder, the demo
 company leaves those of its own in the demo folder; the control commands find the newest living one there.
@@ -18,7 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 from app.output import ExitCode, say, write_line
 from services.errors import ServiceError, UsageError
-from services.simulator import DEFAULT_KEY, FAULT_HELP, LIMITED_SUFFIX, SimulatorOptions, parse_fault
+from services.simulator import (
+    ACCOUNT_SID,
+    DEFAULT_KEY,
+    FAULT_HELP,
+    LIMITED_SUFFIX,
+    SimulatorOptions,
+    parse_fault,
+)
 from services.text import clean_line
 
 if TYPE_CHECKING:
@@ -50,6 +57,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--elevenlabs", metavar="PORT", type=_port, default=0, help=f"port of ElevenLabs {port}"
     )
+    parser.add_argument("--twilio", metavar="PORT", type=_port, default=0, help=f"port of Twilio {port}")
     parser.add_argument(
         "--agents",
         metavar="N",
@@ -104,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _add_action(actions: Subparsers, name: str, text: str) -> argparse.ArgumentParser:
     parser = actions.add_parser(name, help=text, description=text)
-    parser.add_argument("--url", help="where it listens; either port will do (default: the one started last)")
+    parser.add_argument("--url", help="where it listens; any port will do (default: the one started last)")
     # A default here would overwrite what was given before the action.
     parser.add_argument("--state-file", type=Path, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     return parser
@@ -118,8 +126,9 @@ async def _serve(args: argparse.Namespace) -> int:
 
     from services.simulator import Simulator
 
-    if args.retell and args.retell == args.elevenlabs:
-        raise UsageError(f"Port {args.retell} was given for both vendors", advice="give each its own port")
+    ports = [port for port in (args.retell, args.elevenlabs, args.twilio) if port]
+    if twice := [port for port in ports if ports.count(port) > 1]:
+        raise UsageError(f"Port {twice[0]} was given twice", advice="give each its own port")
     options = SimulatorOptions(
         agents=args.agents,
         seed=args.seed,
@@ -127,6 +136,7 @@ async def _serve(args: argparse.Namespace) -> int:
         faults=tuple(args.fault),
         retell_port=args.retell,
         elevenlabs_port=args.elevenlabs,
+        twilio_port=args.twilio,
     )
     stop = asyncio.Event()
     _stop_on_signals(stop)
@@ -178,6 +188,7 @@ def _announced(args: argparse.Namespace, simulator: Simulator) -> Iterator[None]
     state = {
         "retell": simulator.retell_url,
         "elevenlabs": simulator.elevenlabs_url,
+        "twilio": simulator.twilio_url,
         "key": simulator.options.key,
         "pid": os.getpid(),
     }
@@ -191,6 +202,7 @@ def _announced(args: argparse.Namespace, simulator: Simulator) -> Iterator[None]
             f"Simulating {args.agents} agents (seed {args.seed}). Ctrl+C stops it.\n"
             f"  Retell      {simulator.retell_url}\n"
             f"  ElevenLabs  {simulator.elevenlabs_url}\n"
+            f"  Twilio      {simulator.twilio_url}  (account {ACCOUNT_SID}; its token is the key)\n"
             f"  key         {DEFAULT_KEY}  ({DEFAULT_KEY}{LIMITED_SUFFIX} lacks every permission){faults}"
         )
     sys.stdout.flush()
@@ -223,7 +235,8 @@ def _clear(url: str, args: argparse.Namespace) -> int:
 
 def _stats(url: str, args: argparse.Namespace) -> int:
     stats = _control(url, "GET", "/__stats")
-    for title, part in (("both", stats), ("retell", stats["retell"]), ("elevenlabs", stats["elevenlabs"])):
+    for title in ("all", "retell", "elevenlabs", "twilio"):
+        part = stats.get(title, stats)
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(part["by_kind"].items()))
         write_line(
             f"{title:<12}{part['requests']:>7} requests  {part['max_in_flight']:>4} at once at most  "

@@ -1,6 +1,6 @@
 """The one way requests leave the program: pooled, bounded, retried, and explained when they fail.
 
-Only reads go through here, so repeating one is always safe. Retrying is decided by stamina with our
+What is not safe to repeat goes through here with `attempts=1`. Retrying is decided by stamina with our
 own back-off; waiting between attempts happens here, outside the place in flight, with an injected sleep.
 """
 
@@ -66,12 +66,13 @@ class KeyHeader(httpx.Auth):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One read: method, path below the base URL, query values (None is left out), JSON body."""
+    """One read: method, path below the base URL, query values (None is left out), a JSON body or a form."""
 
     method: str
     path: str
     params: Mapping[str, str | int | None] | None = None
     body: object = None
+    form: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +165,11 @@ class Http:
         try:
             async with asyncio.timeout(self._options.timeout):
                 async with client.stream(
-                    call.method, self._base + call.path, params=params or None, json=call.body
+                    call.method,
+                    self._base + call.path,
+                    params=params or None,
+                    json=call.body,
+                    data=call.form,
                 ) as response:
                     body = await self._body(response)
                     return _Answer(response.status_code, response.headers, body)

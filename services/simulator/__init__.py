@@ -8,12 +8,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from services.simulator.faults import FAULT_HELP, Fault, parse_fault
-from services.simulator.options import DEFAULT_KEY, LIMITED_SUFFIX, SimulatorOptions
+from services.simulator.options import ACCOUNT_SID, DEFAULT_KEY, LIMITED_SUFFIX, SimulatorOptions
 
 if TYPE_CHECKING:
     from services.simulator.server import Simulator
 
 __all__ = [
+    "ACCOUNT_SID",
     "DEFAULT_KEY",
     "FAULT_HELP",
     "LIMITED_SUFFIX",

@@ -1,4 +1,4 @@
-"""Requests that steer the simulator itself, served on both ports below `/__`.
+"""Requests that steer the simulator itself, served on every port below `/__`.
 
     GET    /__stats                  counts of requests: in all, by vendor, kind, route and status
     POST   /__stats/reset
@@ -8,6 +8,8 @@
     DELETE /__agents/{id}
     POST   /__script                 {"agent": id or name, "script": {…}, "times": 1}: what the next
                                      conversations play; no agent = any, no times = always    DELETE = none
+    GET    /__phone                  POST {"speed": 20}, {"advance_ms": 5000}, {"number": "+1…", "outcome": …}
+                                     DELETE; see `telephone`
     GET    /__conversations          every conversation so far: state, frames, audio, transcript, end
 
 `{id}` is an id or a name. Errors are `{"error": text}` with 400 or 404.
@@ -16,11 +18,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from services.errors import UsageError
-from services.model import Provider
 from services.simulator.conversation import Script
 from services.simulator.conversations import Conversations
 from services.simulator.faults import FaultBoard
@@ -30,6 +31,8 @@ from services.simulator.wire import Json, Reply, Request, answer
 if TYPE_CHECKING:
     from services.simulator.elevenlabs import ElevenLabsVendor
     from services.simulator.retell import RetellVendor
+    from services.simulator.telephone import Telephone
+    from services.simulator.twilio import TwilioAccount
 
 PARTS = ("engine", "agent", "tool")
 
@@ -39,12 +42,13 @@ class Control:
 
     def __init__(
         self,
-        vendors: Sequence[RetellVendor | ElevenLabsVendor],
+        vendors: Sequence[RetellVendor | ElevenLabsVendor | TwilioAccount],
         faults: FaultBoard,
         total: Counter,
-        counters: dict[Provider, Counter],
+        counters: dict[str, Counter],
         resolve: Callable[[str], Sequence[str]],
         conversations: Conversations,
+        telephone: Telephone,
     ) -> None:
         self._vendors = vendors
         self._faults = faults
@@ -52,6 +56,7 @@ class Control:
         self._counters = counters
         self._resolve = resolve
         self._conversations = conversations
+        self._telephone = telephone
 
     def answer(self, request: Request) -> Reply:
         """Answer a request whose path begins with `/__`."""
@@ -75,6 +80,9 @@ class Control:
                 return self._edit(unquote(target), request)
             case ("DELETE", "__agents", target):
                 return self._remove(unquote(target))
+            case ("GET" | "POST" | "DELETE" as method, "__phone"):
+                shown = self._telephone.control(method, request.json_object())
+                return _error(400, shown) if isinstance(shown, str) else answer(shown)
             case ("POST", "__script"):
                 return self._set_script(request)
             case ("DELETE", "__script"):
@@ -85,14 +93,12 @@ class Control:
 
     def stats(self) -> Json:
         """Totals at the top, and the same for each vendor under its name."""
-        vendors: dict[str, Any] = {
-            provider.value: self._counters[provider].as_dict() for provider in Provider
-        }
+        vendors = {str(name): counter.as_dict() for name, counter in self._counters.items()}
         return {**self._total.as_dict(), **vendors}
 
     def _agents(self) -> list[Json]:
         return [
-            {"provider": vendor.provider.value, "agent_id": agent_id, "name": name}
+            {"provider": str(vendor.provider), "agent_id": agent_id, "name": name}
             for vendor in self._vendors
             for agent_id, name in vendor.names()
         ]

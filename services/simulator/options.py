@@ -10,6 +10,9 @@ DEFAULT_KEY = "sim-key"
 LIMITED_SUFFIX = "-limited"
 """The key with this suffix is known to both vendors but lacks every permission."""
 
+ACCOUNT_SID = "AC" + "5ca1ab1e" * 4
+"""The simulated Twilio account; its auth token is the simulator's key."""
+
 
 @dataclass(frozen=True, slots=True)
 class SimulatorOptions:
@@ -21,5 +24,6 @@ class SimulatorOptions:
     faults: tuple[str, ...] = ()
     retell_port: int = 0
     elevenlabs_port: int = 0
+    twilio_port: int = 0
     host: str = "127.0.0.1"
     key: str = DEFAULT_KEY

@@ -1,4 +1,4 @@
-"""The two ports: an ASGI application for each vendor, faults on the way out, control requests beside them."""
+"""The ports: an ASGI application for each vendor and Twilio, faults on the way out, control requests."""
 
 from __future__ import annotations
 
@@ -23,17 +23,21 @@ from services.model import Provider
 from services.simulator.control import Control
 from services.simulator.conversations import Conversations
 from services.simulator.elevenlabs import ElevenLabsVendor
+from services.simulator.elevenlabs_phone import ElevenLabsPhone
 from services.simulator.faults import Fault, FaultBoard
 from services.simulator.options import LIMITED_SUFFIX, SimulatorOptions
-from services.simulator.retell import RetellVendor
+from services.simulator.retell import RetellVendor, failure
+from services.simulator.retell_phone import RetellPhone
 from services.simulator.sockets import MOST_BYTES, Closed, Socket, SocketHandler
 from services.simulator.stats import Counter
+from services.simulator.telephone import Telephone
+from services.simulator.twilio import TWILIO, TwilioAccount
 from services.simulator.wire import Reply, Request, Route, encode
 
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-Vendor = RetellVendor | ElevenLabsVendor
+Vendor = RetellVendor | ElevenLabsVendor | TwilioAccount
 
 _HTML = b"<!doctype html><html><head><title>Sign in</title></head><body><h1>Wi-Fi portal</h1></body></html>"
 _PIECES = 8
@@ -59,7 +63,7 @@ class _SocketProtocol(WebSocketsSansIOProtocol):
 
 
 class Simulator:
-    """Both vendors on loopback. Started and stopped in one event loop."""
+    """Both vendors and the Twilio account they dial through. Started and stopped in one event loop."""
 
     def __init__(self, options: SimulatorOptions, clock: Clock | None = None) -> None:
         """Builds all objects and switches the faults on. Raises `UsageError` for a wrong fault."""
@@ -68,23 +72,34 @@ class Simulator:
         key, limited = options.key, options.key + LIMITED_SUFFIX
         elevenlabs = options.agents // 2
         self.conversations = talks = Conversations(clock)
-        self._vendors: dict[Provider, Vendor] = {
-            Provider.RETELL: RetellVendor(
-                options.agents - elevenlabs, options.seed, key, limited, clock, talks
-            ),
-            Provider.ELEVENLABS: ElevenLabsVendor(elevenlabs, options.seed, key, limited, clock, talks),
+        self.telephone = line = Telephone(options.seed, clock)
+        seed = options.seed
+        retell = RetellVendor(options.agents - elevenlabs, seed, key, limited, clock, talks)
+        eleven = ElevenLabsVendor(elevenlabs, seed, key, limited, clock, talks)
+        RetellPhone(retell.store, retell.router, retell.calls, line, talks, failure)
+        ElevenLabsPhone(eleven.store, eleven.router, talks, line, seed)
+        self._vendors: dict[str, Vendor] = {
+            Provider.RETELL: retell,
+            Provider.ELEVENLABS: eleven,
+            TWILIO: TwilioAccount(key, limited, line),
         }
-        self._counters = {provider: Counter() for provider in Provider}
+        self._counters = {vendor: Counter() for vendor in self._vendors}
         self._total = Counter()
         self._faults = FaultBoard(options.seed, self._resolve, self._names)
         for spec in options.faults:
             self._faults.add(spec)
         self._control = Control(
-            list(self._vendors.values()), self._faults, self._total, self._counters, self._resolve, talks
+            list(self._vendors.values()),
+            self._faults,
+            self._total,
+            self._counters,
+            self._resolve,
+            talks,
+            line,
         )
         self._calls: set[asyncio.Task[None]] = set()
         self._servers: list[tuple[uvicorn.Server, socket.socket]] = []
-        self._ports: dict[Provider, int] = {}
+        self._ports: dict[str, int] = {}
         self._stopping = asyncio.Event()
 
     @property
@@ -95,13 +110,19 @@ class Simulator:
     def elevenlabs_url(self) -> str:
         return self._url(Provider.ELEVENLABS)
 
+    @property
+    def twilio_url(self) -> str:
+        return self._url(TWILIO)
+
     async def start(self) -> None:
-        """Listen on both ports. Raises `ServiceError` with code `port_busy`."""
+        """Listen on every port. Raises `ServiceError` with code `port_busy`."""
         wanted = {
             Provider.RETELL: self.options.retell_port,
             Provider.ELEVENLABS: self.options.elevenlabs_port,
+            TWILIO: self.options.twilio_port,
         }
         try:
+            await self.telephone.start()
             for provider, port in wanted.items():
                 listener = _listen(self.options.host, port)
                 self._ports[provider] = listener.getsockname()[1]
@@ -116,6 +137,7 @@ class Simulator:
         Never raises; may be called twice.
         """
         self._stopping.set()
+        await self.telephone.stop()
         calls = list(self._calls)
         for call in calls:
             call.cancel()
@@ -124,7 +146,7 @@ class Simulator:
         servers, self._servers = self._servers, []
         await asyncio.gather(*(server.shutdown([listener]) for server, listener in servers))
 
-    async def _serve(self, provider: Provider, listener: socket.socket) -> None:
+    async def _serve(self, provider: str, listener: socket.socket) -> None:
         config = uvicorn.Config(
             functools.partial(self._handle, provider),
             http=_Protocol,
@@ -149,7 +171,7 @@ class Simulator:
         await server.startup(sockets=[listener])
         self._servers.append((server, listener))
 
-    def _url(self, provider: Provider) -> str:
+    def _url(self, provider: str) -> str:
         return f"http://{self.options.host}:{self._ports[provider]}"
 
     def _names(self) -> list[str]:
@@ -165,7 +187,7 @@ class Simulator:
 
     async def _handle(
         self,
-        provider: Provider,
+        provider: str,
         scope: Message,
         receive: Receive,
         send: Send,
@@ -247,7 +269,7 @@ class Simulator:
         return str(reply.status)
 
     async def _handle_socket(
-        self, provider: Provider, scope: Message, receive: Receive, send: Send, transport: asyncio.Transport
+        self, provider: str, scope: Message, receive: Receive, send: Send, transport: asyncio.Transport
     ) -> None:
         """Serve one WebSocket. Faults strike at its opening; only that is counted."""
         vendor = self._vendors[provider]

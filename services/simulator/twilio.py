@@ -17,12 +17,12 @@ from typing import Final
 from urllib.parse import parse_qsl, urlencode
 
 from services.simulator import words
+from services.simulator.options import ACCOUNT_SID
+from services.simulator.sockets import SocketRoutes
 from services.simulator.telephone import OWNED, LineCall, Refused, Telephone
 from services.simulator.wire import Json, Reply, Request, Router, answer
 
-ACCOUNT_SID: Final = "AC" + "5ca1ab1e" * 4
-"""The simulated account; its auth token is the simulator's key."""
-
+TWILIO: Final = "twilio"
 _ACCOUNTS: Final = "/2010-04-01/Accounts"
 _API_VERSION: Final = "2010-04-01"
 _CALL_SID: Final = re.compile(r"CA[0-9a-f]{32}")
@@ -71,10 +71,11 @@ def refusal_text(code: int, number: str) -> str:
 class TwilioAccount:
     """One Twilio account behind one port."""
 
-    provider = "twilio"
+    provider = TWILIO
 
     def __init__(self, key: str, limited_key: str, telephone: Telephone) -> None:
         self.router = Router()
+        self.sockets = SocketRoutes()
         self._key = _basic(ACCOUNT_SID, key)
         self._limited = _basic(ACCOUNT_SID, limited_key)
         self._telephone = telephone
@@ -87,6 +88,9 @@ class TwilioAccount:
         add("GET", f"{_ACCOUNTS}/*/IncomingPhoneNumbers.json", "list", self._list_numbers)
 
     # What every vendor offers to the server and to the control requests.
+
+    async def aclose(self) -> None:
+        """The telephone network is stopped by its owner."""
 
     def refuse(self, request: Request) -> Reply | None:
         """The answer to a request whose credentials do not do, or None."""

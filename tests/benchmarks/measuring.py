@@ -94,7 +94,7 @@ def simulator_process(home: Path, agents: int, latency_ms: float = 0) -> Iterato
     try:
         assert process.stdout is not None
         told = json.loads(process.stdout.readline())
-        yield RunningSimulator(told["retell"], told["elevenlabs"], told["key"])
+        yield RunningSimulator(told["retell"], told["elevenlabs"], told["twilio"], told["key"])
     finally:
         process.terminate()
         process.wait()

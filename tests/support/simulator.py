@@ -18,9 +18,10 @@ from services.simulator import LIMITED_SUFFIX, SimulatorOptions
 class RunningSimulator:
     """Addresses and key of a running simulator, and its control requests; ValueError when one is refused."""
 
-    def __init__(self, retell_url: str, elevenlabs_url: str, key: str) -> None:
+    def __init__(self, retell_url: str, elevenlabs_url: str, twilio_url: str, key: str) -> None:
         self.retell_url = retell_url
         self.elevenlabs_url = elevenlabs_url
+        self.twilio_url = twilio_url
         self.key = key
         self.limited_key = key + LIMITED_SUFFIX
 
@@ -52,6 +53,19 @@ class RunningSimulator:
 
     async def remove(self, agent: str) -> None:
         await self._control("DELETE", f"/__agents/{urllib.parse.quote(agent)}")
+
+    async def phone(self, **settings: Any) -> dict[str, Any]:
+        """The telephone network, after these settings: `speed`, `advance_ms`, `number` with `outcome`, …"""
+        return await self._control("POST" if settings else "GET", "/__phone", settings or None)
+
+    async def script(self, script: dict[str, Any], agent: str = "", times: int | None = None) -> None:
+        """What the next conversations play; see `services.simulator.conversation`."""
+        body = {"script": script, "times": times, **({"agent": agent} if agent else {})}
+        await self._control("POST", "/__script", body)
+
+    async def conversations(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = (await self._control("GET", "/__conversations"))["conversations"]
+        return found
 
     async def _control(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         return await asyncio.to_thread(self._call, method, path, body)
@@ -104,7 +118,8 @@ async def running_simulator(**options: Any) -> AsyncIterator[RunningSimulator]:
     thread.start()
     simulator = await ready
     try:
-        yield RunningSimulator(simulator.retell_url, simulator.elevenlabs_url, simulator.options.key)
+        urls = (simulator.retell_url, simulator.elevenlabs_url, simulator.twilio_url)
+        yield RunningSimulator(*urls, simulator.options.key)
     finally:
         inner["loop"].call_soon_threadsafe(inner["stop"].set)
         await asyncio.to_thread(thread.join)

@@ -64,9 +64,9 @@ def stats(url: str) -> dict[str, Any]:
 def test_it_announces_itself_and_ends_with_its_parent(tmp_path: Path) -> None:
     with started(tmp_path, "--announce", "json", "--exit-with-parent", "--agents", "4") as process:
         found = announcement(process)
-        assert set(found) == {"retell", "elevenlabs", "key", "pid"}
+        assert set(found) == {"retell", "elevenlabs", "twilio", "key", "pid"}
         assert found["pid"] == process.pid
-        assert stats(found["retell"]) == stats(found["elevenlabs"])
+        assert stats(found["retell"]) == stats(found["elevenlabs"]) == stats(found["twilio"])
         out, err = process.communicate(timeout=30)  # closes its standard input
         assert (process.returncode, out, err) == (0, "", "")
     assert list(tmp_path.rglob("simulator.json")) == []
@@ -84,7 +84,7 @@ def test_a_signal_ends_it_clean(tmp_path: Path, number: signal.Signals) -> None:
 def test_a_running_one_is_steered_without_its_address(tmp_path: Path) -> None:
     with started(tmp_path, "--fault", "429:x5") as process:
         assert process.stdout is not None
-        text = "".join(process.stdout.readline() for _ in range(5))
+        text = "".join(process.stdout.readline() for _ in range(6))
         assert "sim-key" in text
         assert "429:x5" in text
         switched = steer(tmp_path, "fault", "500:Reception DE", "truncate:detail:x2")
@@ -123,7 +123,7 @@ def test_a_port_in_use_is_one_clear_message(tmp_path: Path) -> None:
         (("--agents", "-3"), "whole number"),
         (("--retell", "70000"), "not a port"),
         (("--latency", "nan"), "milliseconds"),
-        (("--retell", "7070", "--elevenlabs", "7070"), "for both vendors"),
+        (("--retell", "7070", "--elevenlabs", "7070"), "was given twice"),
         (("fly",), "fly"),
     ],
 )
