@@ -45,8 +45,9 @@ class Transport(ABC):
     The contract, tested for every subclass: `open` returns once the other side has accepted (or the
     dialling began) and raises `ServiceError` where it did not; `events` ends after exactly one `Ended`,
     which says why; `close` may be called at any time, any number of times, never raises, and leaves no
-    task behind. Sending what the capabilities exclude raises `ServiceError` with code `not_offered`;
-    sending after the end does nothing.
+    task behind. Closed before or while it opens, `open` returns and `events` holds nothing more than the
+    `Ended`. Sending what the capabilities exclude raises `ServiceError` with code `not_offered`; sending
+    after the end does nothing.
     """
 
     kind: ClassVar[TransportKind]
@@ -60,6 +61,8 @@ class Transport(ABC):
         self._tasks: set[asyncio.Task[None]] = set()
         self._ended: Ended | None = None
         self._opened = False
+        self._opening: asyncio.Task[None] | None = None
+        self._abandoned = False
 
     # -- the session's side -----------------------------------------------------------------------
 
@@ -68,11 +71,21 @@ class Transport(ABC):
         if self._opened:
             raise RuntimeError("a transport carries one conversation only")
         self._opened = True
+        if self._ended is not None:
+            return
+        # A task of its own, so that `close` can stop it from elsewhere.
+        self._opening = asyncio.create_task(self._open(brief), name=f"{self.kind} opening")
         try:
-            await self._open(brief)
+            await self._opening
         except ServiceError as error:
             await self.close(reason_of(error), error.message)
-            raise
+            if not self._abandoned:
+                raise
+        except asyncio.CancelledError:
+            await self.close()
+            current = asyncio.current_task()
+            if not self._abandoned or (current is not None and current.cancelling()):
+                raise
         except BaseException:
             await self.close()
             raise
@@ -94,6 +107,11 @@ class Transport(ABC):
         """Hang up. The `Ended` says `reason`, unless the call was over already. Never raises."""
         first = self._ended is None
         self._end(reason, detail, by="operator" if reason is EndReason.OPERATOR_ENDED else "us")
+        opening = self._opening
+        if opening is not None and not opening.done() and opening is not asyncio.current_task():
+            self._abandoned = True
+            opening.cancel()
+            await asyncio.wait({opening})
         try:
             await self._close(first)
         except Exception:
