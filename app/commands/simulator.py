@@ -1,4 +1,4 @@
-"""`callboard simulator`: both vendors' agent APIs and Twilio's on this machine, and the switches of a running one.
+"""`callboard simulator`: the vendors' and Twilio's APIs on this machine, and switches of a running one.
 
 A simulator that a person starts leaves its addresses in `simulator.json` in the data folder, the demo
 company leaves those of its own in the demo folder; the control commands find the newest living one there.
