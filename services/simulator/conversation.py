@@ -11,9 +11,9 @@ carries them. A script is a JSON object:
                 "say": "We open at eight. {result}", "frame": {…}, "end": true, "delay_ms": 0,
                 "hang": {"how": "end"|"close"|"crash"|"stall"|"garbage"|"huge"|"wrong_format",
                          "code": 1000, "reason": "", "ms": 0, "at_ms": 300}}],
-     "fallback": "…" or ["…", "…"], "interruptible": true, "vad": false, "ping_every_ms": 2000, …}
+     "fallback": "…" or ["…", "…"], "interruptible": true, "vad": true, "ping_every_ms": 2000, …}
 
-* `greeting` is said first; with "" the agent waits for the user.
+* `greeting` is said first; with "" the agent waits for the user, without it the agent's own is said.
 * `hear` is a regular expression, searched without regard to case. A turn without it answers what no other
   turn matches: once, in order. After that come the fallbacks.
 * `heard` is what the n-th spoken turn of the user "was": nothing here understands speech.
@@ -128,7 +128,8 @@ class Turn:
 class Script:
     """How one conversation goes. Durations in milliseconds."""
 
-    greeting: str = ""
+    greeting: str | None = None
+    """None: what the agent's configuration says; "": nothing, the agent waits."""
     turns: tuple[Turn, ...] = ()
     fallback: tuple[str, ...] = ("I am not sure I understood. Could you say that again?",)
     hang: Hang | None = None
@@ -140,8 +141,8 @@ class Script:
     interruptible: bool = True
     correction: bool = True
     """An interruption is followed by what was really said."""
-    vad: bool = False
-    """VAD scores are sent while audio comes in."""
+    vad: bool = True
+    """VAD scores are sent while audio comes in, to agents that want them."""
     ping_every_ms: int = 2000
     think_ms: int = 120
     """From the end of the user's words to the agent's."""
@@ -150,6 +151,8 @@ class Script:
     chunk_ms: int = 100
     lead_ms: int = 200
     """Audio is sent at the pace it is heard, this much ahead."""
+    pace: int = 1
+    """How many times faster than it is heard."""
     voice: str = "tones"
     approval_timeout_ms: int = 5000
     max_duration_ms: int = 0
@@ -167,6 +170,8 @@ class Script:
                 values[name] = _plain(name, given.pop(name), default)
         if not 20 <= values.get("chunk_ms", 100) <= 250:
             raise _wrong("chunk_ms", "is 20 to 250", values["chunk_ms"])
+        if not values.get("pace", 1):
+            raise _wrong("pace", "is 1 or more", 0)
         if values.get("voice", "tones") not in ("tones", "espeak"):
             raise _wrong("voice", "is tones or espeak", values["voice"])
         if "turns" in given:
@@ -243,7 +248,7 @@ class Brain:
 
     def greeting(self) -> list[Step]:
         """What happens before the user said anything."""
-        steps = self._say(self.script.greeting)
+        steps = self._say(self.script.greeting or "")
         steps = _placed(self.script.hang, steps)
         return [*steps, *(Send(frame) for frame in self.script.frames)]
 
@@ -328,7 +333,7 @@ def _placed(hang: Hang | None, steps: list[Step]) -> list[Step]:
 
 _PLAIN: dict[str, Any] = {
     "greeting": "", "interruptible": True, "correction": True, "vad": False, "voice": "", "ping_every_ms": 0,
-    "think_ms": 0, "silence_ms": 0, "chunk_ms": 0, "lead_ms": 0, "approval_timeout_ms": 0,
+    "think_ms": 0, "silence_ms": 0, "chunk_ms": 0, "lead_ms": 0, "pace": 0, "approval_timeout_ms": 0,
     "max_duration_ms": 0,
 }  # fmt: skip
 _TURN: dict[str, Any] = {"hear": "", "heard": "", "before": "", "say": "", "end": True, "delay_ms": 0}

@@ -55,6 +55,8 @@ class Socket:
         self._send = send
         self._transport = transport
         self._connected = False
+        self._gone = False
+        self._broken = False
         self.subprotocols = tuple(subprotocols)
         """What the client offers."""
         self.accepted = False
@@ -80,11 +82,13 @@ class Socket:
 
     async def receive(self) -> str | bytes:
         """The next message. Raises `Closed`."""
-        if self.ended is not None:
+        if self._gone and self.ended is not None:
             raise self.ended
         message = await self._receive()
         if message["type"] != "websocket.receive":
-            self.ended = self.ended or Closed(message.get("code") or 1005, message.get("reason") or "")
+            self._gone = True
+            if self.ended is None or self._broken:
+                self.ended = Closed(message.get("code") or 1005, message.get("reason") or "")
             raise self.ended
         text: str | None = message.get("text")
         return text if text is not None else bytes(message.get("bytes") or b"")
@@ -135,7 +139,8 @@ class Socket:
         try:
             await self._send(message)
         except (OSError, RuntimeError) as error:
-            # The server's own word for it, or a message after its close frame.
+            # The peer has gone; `receive` will say how.
+            self._broken = self._broken or self.ended is None
             self.ended = self.ended or Closed(1006)
             raise self.ended from error
 
