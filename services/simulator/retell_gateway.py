@@ -367,9 +367,14 @@ class RetellGateway:
         task.add_done_callback(self._tasks.discard)
 
 
+def installed() -> bool:
+    """Whether aiortc is there; does not load it."""
+    return importlib.util.find_spec("aiortc") is not None
+
+
 async def available() -> bool:
     """Whether WebRTC works here; loads its packages the first time, in a thread."""
-    if importlib.util.find_spec("aiortc") is None:
+    if not installed():
         return False
     await asyncio.to_thread(importlib.import_module, "services.simulator.webrtc_audio")
     await asyncio.to_thread(importlib.import_module, "services.simulator.speech")

@@ -6,6 +6,7 @@ no body and ends the call as `manual_stopped`; a call taken over ends as `call_t
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -244,18 +245,29 @@ def _field(data: Json, name: str) -> Any:
 
 def _passes(value: Any, wanted: Json) -> bool:
     """`{type, op, value}` of the vendor's filters."""
-    op, other = wanted.get("op"), wanted.get("value")
+    op = wanted.get("op")
+    other: Any = wanted.get("value")
     if op in ("pr", "np"):
-        return (value is not _MISSING_VALUE) == (op == "pr")
+        return bool((value is not _MISSING_VALUE) == (op == "pr"))
     if value is _MISSING_VALUE:
-        return op == "ne"
-    if isinstance(value, str) and isinstance(other, str) and op in ("sw", "ew", "co"):
-        return {"sw": value.startswith(other), "ew": value.endswith(other), "co": other in value}[op]
+        return bool(op == "ne")
+    compare = _COMPARE.get(str(op))
     try:
-        return bool({
-            "eq": lambda: value == other, "ne": lambda: value != other, "gt": lambda: value > other,
-            "ge": lambda: value >= other, "lt": lambda: value < other, "le": lambda: value <= other,
-            "in": lambda: value in other, "bt": lambda: other[0] <= value <= other[1],
-        }[str(op)]())  # fmt: skip
-    except (KeyError, TypeError, IndexError):
+        return compare is not None and bool(compare(value, other))
+    except (TypeError, IndexError, AttributeError):
         return False
+
+
+_COMPARE: dict[str, Callable[[Any, Any], Any]] = {
+    "eq": operator.eq,
+    "ne": operator.ne,
+    "gt": operator.gt,
+    "ge": operator.ge,
+    "lt": operator.lt,
+    "le": operator.le,
+    "sw": lambda value, other: value.startswith(other),
+    "ew": lambda value, other: value.endswith(other),
+    "co": operator.contains,
+    "in": lambda value, other: value in other,
+    "bt": lambda value, other: other[0] <= value <= other[1],
+}
