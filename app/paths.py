@@ -50,6 +50,11 @@ class Paths:
         return self.data_dir / "secrets.json"
 
     @property
+    def calls_dir(self) -> Path:
+        """The recordings of calls, a folder each."""
+        return self.data_dir / "calls"
+
+    @property
     def demo_dir(self) -> Path:
         """The demo company's own database lives here, apart from real data."""
         return self.data_dir / "demo"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 from app.paths import Paths, paths_from
 from app.settings import PASSPHRASE_VARIABLE, Settings, load_settings, secret_service
@@ -41,7 +42,7 @@ def open_services(*, demo: bool = False, environ: Mapping[str, str] | None = Non
     location = DatabaseLocation(path=paths.demo_dir / "callboard.db")
     command = (sys.executable, "-P", "-m", "app", "simulator", "--agents", str(DEMO_AGENTS))
     return Services(
-        replace(options, database=location),
+        replace(options, database=location, calls_folder=paths.demo_dir / "calls"),
         settings=_console(settings, options),
         real=lambda: open_services(environ=environ),
         demo=Demo(paths.demo_dir, (*command, "--latency", "60", "--exit-with-parent", "--announce", "json")),
@@ -86,6 +87,12 @@ def _options(paths: Paths, settings: Settings, environ: Mapping[str, str]) -> Se
         request_timeout_seconds=settings.request_timeout,
         list_cache_seconds=settings.list_cache,
         metrics_cache_seconds=settings.metrics_cache,
+        calls_folder=paths.calls_dir,
+        calls_keep_days=settings.calls_keep_days,
+        input_device=settings.input_device,
+        output_device=settings.output_device,
+        echo_cancellation=settings.echo_cancellation,
+        client_tools=Path(settings.client_tools).expanduser() if settings.client_tools else None,
     )
 
 

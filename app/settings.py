@@ -69,6 +69,22 @@ class Settings:
     request_timeout: float = _setting(30.0, seconds(1, 600), "Seconds until a request is given up.")
     list_cache: float = _setting(60.0, seconds(0, 3600), "Seconds for which lists from a vendor are reused.")
     metrics_cache: float = _setting(30.0, seconds(0, 3600), "Seconds for which vendor metrics are reused.")
+    calls_keep_days: int | None = _setting(
+        None, whole(1, 3650, unit="days"), "Days after which recordings of calls are deleted.", shown="kept"
+    )
+    input_device: str = _setting(
+        "", text("a part of a device's name", bool), "The microphone of calls.", shown="the system's"
+    )
+    output_device: str = _setting(
+        "", text("a part of a device's name", bool), "The loudspeaker of calls.", shown="the system's"
+    )
+    echo_cancellation: bool = _setting(True, flag(), "Keep the agent's voice out of the microphone.")
+    client_tools: str = _setting(
+        "",
+        text("the path of a Python file", bool),
+        "The file whose public functions agents may call as client tools.",
+        shown="none",
+    )
     theme: str = _setting(
         "textual-dark",
         text("the name of a theme", bool),

@@ -22,6 +22,8 @@ from services.storage import DatabaseLocation, Reader
 
 if TYPE_CHECKING:
     from services.agents import SyncService
+    from services.calls.service import CallService
+    from services.calls.telephony import TelephonyService
     from services.companies import CompanyService, ConnectionClients
     from services.demo import Demo
     from services.schedule import Scheduler
@@ -47,6 +49,13 @@ class ServiceOptions:
     request_timeout_seconds: float = 30.0
     list_cache_seconds: float = 60.0
     metrics_cache_seconds: float = 30.0
+    calls_folder: Path | None = None
+    """Where recordings of calls are kept; None for `calls` beside the secrets file."""
+    calls_keep_days: int | None = None
+    input_device: str = ""
+    output_device: str = ""
+    echo_cancellation: bool = True
+    client_tools: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +199,17 @@ class Services:
     def companies(self) -> CompanyService:
         from services.companies import CompanyService
 
-        return CompanyService(self.open_database, self.open_secrets, self.clients, self.bus, self.clock)
+        async def forget_calls(company: str) -> None:
+            await self.calls.delete_company(company)
+
+        return CompanyService(
+            self.open_database,
+            self.open_secrets,
+            self.clients,
+            self.bus,
+            self.clock,
+            before_remove=forget_calls,
+        )
 
     @cached_property
     def sync(self) -> SyncService:
@@ -203,6 +222,37 @@ class Services:
             self.bus,
             self.clock,
             stale_after_ms=self.options.stale_after_minutes * 60_000,
+        )
+
+    @cached_property
+    def telephony(self) -> TelephonyService:
+        from services.calls.telephony import TelephonyService
+
+        return TelephonyService(self.open_database, self.open_secrets, self.bus, self.clock)
+
+    @cached_property
+    def calls(self) -> CallService:
+        from services.calls.history import CallOptions
+        from services.calls.service import CallService
+
+        options = self.options
+        return CallService(
+            self.open_database,
+            self.reader,
+            self.agents,
+            self.companies,
+            self.clients,
+            lambda: self.telephony,
+            self.bus,
+            self.clock,
+            CallOptions(
+                folder=options.calls_folder or options.secrets_file.parent / "calls",
+                keep_days=options.calls_keep_days,
+                input_device=options.input_device,
+                output_device=options.output_device,
+                echo=options.echo_cancellation,
+                client_tools=options.client_tools,
+            ),
         )
 
     @cached_property
@@ -236,14 +286,17 @@ class Services:
             self.sync.start(SyncRequest(cause="first look"))
 
     async def start_background(self) -> None:
-        """Start what works by itself: the schedule."""
+        """Start what works by itself: the schedule, and the care for past calls."""
         await self.schedule.start()
+        await self.calls.start_care()
 
     async def aclose(self) -> None:
         """Stop and close everything that was opened, in the order of dependence."""
         built = self.__dict__
         if "schedule" in built:
             await self.schedule.aclose()
+        if "calls" in built:
+            await self.calls.aclose()
         if "sync" in built:
             await self.sync.aclose()
         if "clients" in built:
@@ -265,6 +318,7 @@ def _database_class() -> type[Database]:
 def _import_heavy() -> None:
     """Load the libraries of a sync, so that the first `s` does not wait for them."""
     import services.agents.sync
+    import services.calls.service
     import services.companies.service
     import services.schedule
     import services.security.opening  # noqa: F401

@@ -107,6 +107,10 @@ class CompanyInfo:
     created_at: int
     connections: int = 0
     agents: int = 0
+    keep_audio: bool = True
+    """Whether recordings of its calls keep the audio."""
+    keep_transcript: bool = True
+    """Whether recordings of its calls keep what was said."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,9 +29,10 @@ class LineFrame(Protocol):
 class AudioLine(Protocol):
     """Both directions of one call's audio, in the rates it was opened with."""
 
-    input_meter: LevelMeter
-    output_meter: LevelMeter
-
+    @property
+    def input_meter(self) -> LevelMeter: ...
+    @property
+    def output_meter(self) -> LevelMeter: ...
     @property
     def input_name(self) -> str: ...
     @property

@@ -42,13 +42,12 @@ class Recorder:
         *,
         keep_audio: bool = True,
         keep_transcript: bool = True,
-        on_problem: Callable[[str], None] | None = None,
     ) -> None:
-        """`on_problem` is called on the loop, once, with the reason when the disk takes no more."""
         self.folder = folder
         self.keep_audio = keep_audio
         self.keep_transcript = keep_transcript
-        self._on_problem = on_problem
+        self.on_problem: Callable[[str], None] | None = None
+        """Called on the loop, once, with the reason when the disk takes no more."""
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -132,8 +131,8 @@ class Recorder:
                 self._failed = True
                 reason = getattr(error, "strerror", None) or str(error)
                 log.error("the recording in %s stopped: %s", self.folder, reason)
-                if self._loop is not None and self._on_problem is not None and not self._loop.is_closed():
-                    self._loop.call_soon_threadsafe(self._on_problem, reason)
+                if self._loop is not None and self.on_problem is not None and not self._loop.is_closed():
+                    self._loop.call_soon_threadsafe(self.on_problem, reason)
 
     def _flush(self) -> None:
         for file in (self._events, self._log):

@@ -70,7 +70,7 @@ class Meters:
 
 
 class CallSession:
-    """A call that is being made. `run` carries it; everything else may be called from anywhere on the loop."""
+    """A call that is being made. `run` carries it; the rest may be called from anywhere on the loop."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class CallSession:
         *,
         clock: Clock,
         tools: ToolBox,
-        recorder: Recorder | None = None,
+        recorder: Recorder,
         open_audio: OpenAudio | None = None,
         push_to_talk: bool = False,
     ) -> None:
@@ -93,7 +93,7 @@ class CallSession:
         self._transport = transport
         self._clock = clock
         self._tools = tools
-        self._recorder = recorder
+        self.recorder = recorder
         self._open_audio = open_audio
         self._push_to_talk = push_to_talk
         self._began = clock.monotonic()
@@ -117,9 +117,9 @@ class CallSession:
         return self._transport.capabilities
 
     @property
-    def folder(self) -> Path | None:
+    def folder(self) -> Path:
         """Where the recording is."""
-        return self._recorder.folder if self._recorder is not None else None
+        return self.recorder.folder
 
     @property
     def has_audio(self) -> bool:
@@ -306,8 +306,7 @@ class CallSession:
     async def _start_audio(self, connected: Connected) -> None:
         if self._open_audio is None or not self.capabilities.audio:
             return
-        if self._recorder is not None:
-            self._recorder.start_audio(connected.input_rate, connected.output_rate)
+        self.recorder.start_audio(connected.input_rate, connected.output_rate)
         try:
             self._audio = await self._open_audio(
                 connected.input_rate, connected.output_rate, self._device_trouble
@@ -348,13 +347,19 @@ class CallSession:
 
     def record_input(self, pcm: bytes, at: float) -> None:
         """What the microphone gave, from the monotonic second `at` on. A tap of the line."""
-        if self._recorder is not None:
-            self._recorder.audio("you", (at - self._began) * 1000, pcm)
+        self.recorder.audio("you", (at - self._began) * 1000, pcm)
 
     def record_output(self, pcm: bytes, at: float) -> None:
         """What was played, from the monotonic second `at` on. A tap of the line."""
-        if self._recorder is not None:
-            self._recorder.audio("agent", (at - self._began) * 1000, pcm)
+        self.recorder.audio("agent", (at - self._began) * 1000, pcm)
+
+    def recording_stopped(self, reason: str) -> None:
+        """The disk takes no more; the call goes on."""
+        self._publish(
+            Notice(
+                f"The recording stopped: {reason}", "act", "The call goes on; free some space for the next"
+            )
+        )
 
     def _tell_devices(self) -> None:
         if self._audio is not None:
@@ -394,8 +399,7 @@ class CallSession:
     def _publish(self, message: Message, t: int | None = None) -> None:
         t = self.now_ms() if t is None else t
         areas = self.live.apply(t, message)
-        if self._recorder is not None:
-            self._recorder.message(t, message)
+        self.recorder.message(t, message)
         for told in tuple(self._messages):
             self._tell(told, t, message)
         if areas:

@@ -39,7 +39,9 @@ class WaveWriter:
     def __init__(self, path: Path, rate: int) -> None:
         self.rate = rate
         self.bytes = 0
-        self._file: BinaryIO = open(os.open(path, os.O_CREAT | os.O_TRUNC | os.O_RDWR, 0o600), "wb")
+        self._file: BinaryIO = open(  # noqa: SIM115  # closed by `close`
+            os.open(path, os.O_CREAT | os.O_TRUNC | os.O_RDWR, 0o600), "wb"
+        )
         self._file.write(_header(rate, 0))
 
     def write(self, pcm: bytes, at_ms: float, *, slack_ms: float = 60.0) -> None:

@@ -52,20 +52,24 @@ class ConnectionClients:
         async with self._lock:
             client = self._clients.get(connection.id)
             if client is None:
-                secrets = await self._open_secrets()
-                key = await secrets.get(connection.secret_name)
-                if not key:
-                    raise ServiceError(
-                        f"No key is stored for {connection.company}, {connection.provider}",
-                        category=Category.AUTHENTICATION,
-                        advice="enter it: callboard connection rotate "
-                        f"{connection.company} {connection.provider}",
-                        code="no_key",
-                    )
-                base_url = (await self._addresses()).get(connection.provider) if self._addresses else None
-                client = self.open(connection.provider, base_url or connection.base_url, key)
+                base_url, key = await self.address_and_key(connection)
+                client = self.open(connection.provider, base_url, key)
                 self._clients[connection.id] = client
             return client
+
+    async def address_and_key(self, connection: ConnectionInfo) -> tuple[str, str]:
+        """The base URL in force and the key. Raises ServiceError when no key is stored."""
+        secrets = await self._open_secrets()
+        key = await secrets.get(connection.secret_name)
+        if not key:
+            raise ServiceError(
+                f"No key is stored for {connection.company}, {connection.provider}",
+                category=Category.AUTHENTICATION,
+                advice=f"enter it: callboard connection rotate {connection.company} {connection.provider}",
+                code="no_key",
+            )
+        base_url = (await self._addresses()).get(connection.provider) if self._addresses else None
+        return base_url or connection.base_url, key
 
     def open(self, provider: Provider, base_url: str, key: str) -> Client:
         """A client that is not kept; the caller closes it."""

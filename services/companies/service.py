@@ -48,7 +48,11 @@ class CompanyService:
         clients: ConnectionClients,
         bus: EventBus,
         clock: Clock,
+        *,
+        before_remove: Callable[[str], Awaitable[None]] | None = None,
     ) -> None:
+        """`before_remove` is given the name of a company that is about to be removed."""
+        self._before_remove = before_remove
         self._open_database = open_database
         self._open_secrets = open_secrets
         self._clients = clients
@@ -97,7 +101,10 @@ class CompanyService:
     async def remove(self, name: str) -> None:
         """Remove a company with its connections, keys, mirrored agents and their history. Not undoable."""
         database = await self._open_database()
-        for connection in await self.connections(name):
+        connections = await self.connections(name)
+        if self._before_remove is not None:
+            await self._before_remove(name)
+        for connection in connections:
             await self.remove_connection(connection.company, connection.provider)
         now = self._clock.now()
 
@@ -109,6 +116,39 @@ class CompanyService:
         await database.write(write)
         self._bus.publish(CompaniesChanged())
         self._bus.publish(AgentsChanged())
+
+    async def keep(
+        self, name: str, *, audio: bool | None = None, transcript: bool | None = None
+    ) -> CompanyInfo:
+        """Decide what recordings of the company's calls keep from now on; None leaves a switch as it is.
+
+        What was recorded before stays until it is deleted. Raises UsageError for an unknown company.
+        """
+        now = self._clock.now()
+
+        def write(session: Session) -> CompanyInfo:
+            company = _company(session, name)
+            before = {"audio": company.keep_audio, "transcript": company.keep_transcript}
+            company.keep_audio = company.keep_audio if audio is None else audio
+            company.keep_transcript = company.keep_transcript if transcript is None else transcript
+            after = {"audio": company.keep_audio, "transcript": company.keep_transcript}
+            if after != before:
+                session.add(company)
+                record(
+                    session,
+                    at=now,
+                    actor=actor(),
+                    action="company.keep",
+                    subject=company.name,
+                    before=before,
+                    after=after,
+                )
+            session.flush()
+            return next(info for info in _companies(session) if info.id == company.id)
+
+        changed = await (await self._open_database()).write(write)
+        self._bus.publish(CompaniesChanged())
+        return changed
 
     async def connection(self, company: str, provider: str) -> ConnectionInfo:
         """One connection, by names. Raises UsageError naming the nearest when there is none."""
@@ -307,6 +347,8 @@ def _companies(session: Session) -> list[CompanyInfo]:
             created_at=row.created_at,
             connections=connections.get(row.id or 0, 0),
             agents=agents.get(row.id or 0, 0),
+            keep_audio=row.keep_audio,
+            keep_transcript=row.keep_transcript,
         )
         for row in session.exec(select(Company).order_by(Company.name))
     ]
