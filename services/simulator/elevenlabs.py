@@ -11,6 +11,7 @@ from services.clock import Clock
 from services.model import Provider
 from services.simulator import elevenlabs_data as data
 from services.simulator.conversations import Conversations
+from services.simulator.elevenlabs_calls import CallRoutes
 from services.simulator.elevenlabs_library import LibraryRoutes
 from services.simulator.elevenlabs_replies import failure, invalid, missing, page
 from services.simulator.elevenlabs_store import Branch, ElevenLabsStore, StoredAgent, Version
@@ -45,6 +46,9 @@ class ElevenLabsVendor:
         add("GET", "/v1/user", "account", lambda _: answer(data.user()))
         self._add_agent_routes()
         LibraryRoutes(self.store, self.router)
+        self.calls = CallRoutes(
+            self.store, self.router, self.sockets, self.conversations, self._key, seed, clock
+        )
 
     # What every vendor offers to the server and to the control requests.
 

@@ -162,6 +162,8 @@ class ElevenLabsConversation:
 
     async def aclose(self, code: int = 1005, reason: str = "") -> None:
         """The client has gone, or the simulator stops. The agent's own end, if it came first, stays."""
+        if self.record.ended_ms is None:
+            self.record.details["termination"] = f"Client disconnected: {code}"
         self.record.finish(code, reason, failed=self.record.started_ms is None)
         if self._main is not None:
             self._main.cancel()
@@ -232,6 +234,8 @@ class ElevenLabsConversation:
 
     async def _say_over(self, over: Over) -> None:
         self._flows.set()
+        if self.record.ended_ms is None:
+            self.record.details["termination"] = over.reason or "end_call tool was called."
         self.record.finish(over.code, over.reason, failed=over.code != 1000)
         if self._performing is not None:
             self._performing.cancel()

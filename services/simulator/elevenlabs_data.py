@@ -24,6 +24,17 @@ ACCESS: Json = {
 
 _VOICES = ("cjVigY5qzO86Huf0OWal", "21m00Tcm4TlvDq8ikWAM", "EXAVITQu4vr4xnSDxMaL", "pNInz6obpgDQGcFmaJgB")
 _LLMS = ("gemini-2.5-flash", "gpt-4.1-mini", "gpt-5-mini", "claude-sonnet-4-5", "claude-haiku-4-5", "gpt-4o")
+_EVENTS = ["audio", "interruption", "user_transcript", "agent_response"]
+_MORE_EVENTS = [
+    *_EVENTS, "agent_response_correction", "agent_chat_response_part", "tentative_user_transcript",
+    "client_tool_call", "agent_tool_request", "agent_tool_response", "mcp_tool_call",
+    "mcp_connection_status", "vad_score", "context_usage", "asr_initiation_metadata",
+]  # fmt: skip
+_FORMATS = {
+    4: ("pcm_16000", "pcm_24000"), 7: ("pcm_16000", "pcm_44100"), 8: ("ulaw_8000", "ulaw_8000"),
+    10: ("pcm_48000", "pcm_48000"),
+}  # fmt: skip
+"""Input and output of every twelfth agent; all others have pcm_16000."""
 _TTS_MODELS = ("eleven_flash_v2", "eleven_flash_v2_5", "eleven_turbo_v2_5", "eleven_v3_conversational")
 
 
@@ -169,11 +180,12 @@ def conversation_config(
 ) -> Json:
     """How an agent talks: `conversation_config` of the agent object."""
     prompt = _prompt(rng, index, name, language, tool_ids, documents)
+    heard, spoken = _FORMATS.get(index % 12, ("pcm_16000", "pcm_16000"))
     config: Json = {
         "asr": {
             "quality": "high",
             "provider": "scribe_realtime",
-            "user_input_audio_format": "pcm_16000",
+            "user_input_audio_format": heard,
             "keywords": ["Zoë", "Olé"] if index % 4 == 2 else [],
         },
         "turn": {
@@ -188,7 +200,7 @@ def conversation_config(
             "voice_id": rng.choice(_VOICES),
             "supported_voices": [],
             "expressive_mode": True,
-            "agent_output_audio_format": "pcm_16000",
+            "agent_output_audio_format": spoken,
             "optimize_streaming_latency": 3,
             "stability": rng.choice((0.5, 0.65, 1.0)),
             "speed": rng.choice((1.0, 0.95, 1.1, 1)),
@@ -198,7 +210,7 @@ def conversation_config(
         "conversation": {
             "text_only": False,
             "max_duration_seconds": rng.choice((300, 600, 900)),
-            "client_events": ["audio", "interruption", "user_transcript", "agent_response"],
+            "client_events": _EVENTS if index % 4 == 3 else _MORE_EVENTS,
             "monitoring_enabled": False,
             "monitoring_events": [],
         },
@@ -234,6 +246,7 @@ def platform_settings(rng: random.Random, index: int) -> Json:
         "evaluation": {"criteria": criteria if rng.random() < 0.6 else []},
         "data_collection": {},
         "overrides": {
+            **_permitted(index),
             "custom_llm_extra_body": False,
             "enable_conversation_initiation_client_data_from_webhook": False,
         },
@@ -252,6 +265,25 @@ def platform_settings(rng: random.Random, index: int) -> Json:
     if index % 6 == 1:
         settings["x_compliance_profile"] = {"name": "eu-médical", "level": 2.0, "flags": [None, True]}
     return settings
+
+
+def _permitted(index: int) -> Json:
+    """Which overrides a client may send: of six agents two permit all, three some, one none."""
+    kind = index % 6
+    if kind == 3:
+        return {}
+    every = kind in (0, 1)
+    config = {
+        "agent": {
+            "first_message": every or kind == 2,
+            "language": every,
+            "prompt": dict.fromkeys(("prompt", "llm", "tool_ids", "knowledge_base"), every),
+        },
+        "tts": dict.fromkeys(("voice_id", "stability", "speed", "similarity_boost"), every),
+        "conversation": {"text_only": True, "max_duration_seconds": kind == 4},
+        "asr": {"keywords": every},
+    }
+    return {"conversation_config_override": config}
 
 
 def user() -> Json:
