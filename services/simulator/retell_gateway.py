@@ -15,8 +15,6 @@ aiortc is an optional package. Without it the routes answer 501.
 from __future__ import annotations
 
 import asyncio
-import importlib
-import importlib.util
 import json
 import random
 from collections.abc import Callable, Coroutine
@@ -27,6 +25,7 @@ from services.simulator.conversation import Script
 from services.simulator.conversations import Conversation
 from services.simulator.retell_calls import RetellCall, RetellCalls
 from services.simulator.retell_talk import ENDED, RetellTalk
+from services.simulator.webrtc import MISSING, available
 from services.simulator.wire import Json, Reply, Request, Router, answer
 
 if TYPE_CHECKING:
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
 CLIENT = "client"
 JOIN_MS = 30_000
 NOT_JOINED = "error_user_not_joined"
-MISSING = "Web calls need the packages of the extra “webrtc” (aiortc), which are not installed here."
 _SESSIONS = "/webrtc-proxy/*/v1/webrtc/sessions"
 _LIVE_KEEP_MS = 400
 _GONE = ("closed", "failed")
@@ -365,17 +363,3 @@ class RetellGateway:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def installed() -> bool:
-    """Whether aiortc is there; does not load it."""
-    return importlib.util.find_spec("aiortc") is not None
-
-
-async def available() -> bool:
-    """Whether WebRTC works here; loads its packages the first time, in a thread."""
-    if not installed():
-        return False
-    await asyncio.to_thread(importlib.import_module, "services.simulator.webrtc_audio")
-    await asyncio.to_thread(importlib.import_module, "services.simulator.speech")
-    return True

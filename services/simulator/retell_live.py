@@ -16,10 +16,11 @@ from services.simulator.conversation import Script
 from services.simulator.conversations import Conversations
 from services.simulator.retell_calls import RetellCall, RetellCalls
 from services.simulator.retell_chat import RetellChats
-from services.simulator.retell_gateway import MISSING, RetellGateway, available
+from services.simulator.retell_gateway import RetellGateway
 from services.simulator.retell_monitor import RetellMonitor
 from services.simulator.retell_store import RetellStore
 from services.simulator.sockets import SocketRoutes
+from services.simulator.webrtc import MISSING, available
 from services.simulator.wire import BadCursor, Document, Json, Reply, Request, Router, answer, cut_page
 
 _UNKNOWN = "Cannot find requested asset under given api key."

@@ -143,6 +143,14 @@ async def answer(peer: RTCPeerConnection, offer: str) -> str:
     return str(peer.localDescription.sdp)
 
 
+async def take_answer(peer: RTCPeerConnection, sdp: str) -> None:
+    """Take in the answer to an offer that `peer` made. Raises ValueError when it is no SDP."""
+    try:
+        await peer.setRemoteDescription(RTCSessionDescription(sdp, "answer"))
+    except Exception as error:
+        raise ValueError(f"the answer is no session description: {error}") from error
+
+
 async def add_candidate(peer: RTCPeerConnection, candidate: dict[str, Any]) -> None:
     """Take in one trickled candidate, as browsers spell them. Raises ValueError when it is none."""
     from aiortc.sdp import candidate_from_sdp
@@ -158,5 +166,5 @@ async def add_candidate(peer: RTCPeerConnection, candidate: dict[str, Any]) -> N
     found.sdpMLineIndex = candidate.get("sdpMLineIndex")
     if found.sdpMid is None and found.sdpMLineIndex is None:
         raise ValueError("the candidate names no media section")
-    if ":" not in found.ip and not found.ip.endswith(".local"):
+    if found.protocol.lower() == "udp" and ":" not in found.ip and not found.ip.endswith(".local"):
         await peer.addIceCandidate(found)

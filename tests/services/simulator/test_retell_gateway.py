@@ -13,7 +13,7 @@ import pytest
 from retell import AsyncRetell
 
 from services.clock import SystemClock
-from services.simulator import retell_gateway, speech
+from services.simulator import speech, webrtc
 from services.simulator.retell import RetellVendor
 from services.simulator.wire import Request
 from tests.support.simulator import RunningSimulator
@@ -311,7 +311,7 @@ async def test_nobody_joins() -> None:
 async def test_without_aiortc_the_routes_say_so(
     simulator: RunningSimulator, retell: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retell_gateway, "installed", lambda: False)
+    monkeypatch.setattr(webrtc, "installed", lambda: False)
     reply = await retell.post("/v3/create-web-call", json={"agent_id": await an_agent(simulator)})
     assert reply.status_code == 501
     assert "webrtc" in reply.json()["message"]
