@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from services.calls.audio.devices import DeviceInfo, audio_problem, find_device, list_devices, refresh
     from services.calls.audio.echo import EchoState
-    from services.calls.audio.engine import AudioEngine, AudioStats, CapturedFrame
+    from services.calls.audio.engine import AudioEngine, CapturedFrame
+    from services.calls.audio.figures import AudioStats
     from services.calls.audio.formats import AudioFormat, Resampler, parse_format
     from services.calls.audio.meter import Meter
 
@@ -35,7 +36,7 @@ __all__ = [
 _HOMES: Final = {
     "AudioEngine": "engine",
     "AudioFormat": "formats",
-    "AudioStats": "engine",
+    "AudioStats": "figures",
     "CapturedFrame": "engine",
     "DeviceInfo": "devices",
     "EchoState": "echo",

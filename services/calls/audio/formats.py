@@ -112,7 +112,8 @@ def _ulaw_codes() -> npt.NDArray[np.uint8]:
     segment = np.searchsorted(1 << np.arange(8, 16), size, side="right")
     step = (size >> (segment + 3)) & 0x0F
     sign = np.where(samples < 0, 0x80, 0)
-    return (~(sign | (segment << 4) | step) & 0xFF).astype(np.uint8)
+    codes: npt.NDArray[np.uint8] = (~(sign | (segment << 4) | step) & 0xFF).astype(np.uint8)
+    return codes
 
 
 @functools.cache
@@ -122,7 +123,7 @@ def _ulaw_samples() -> npt.NDArray[np.int16]:
 
     codes = ~np.arange(256, dtype=np.int32) & 0xFF
     size = ((((codes & 0x0F) << 3) + ULAW_BIAS) << ((codes & 0x70) >> 4)) - ULAW_BIAS
-    return np.where(codes & 0x80, -size, size).astype("<i2")
+    return np.where(codes & 0x80, -size, size).astype(np.int16)
 
 
 class Resampler:
@@ -165,3 +166,29 @@ class Resampler:
 
         changed: bytes = self._stream.resample_chunk(np.frombuffer(pcm, "<i2"), last=last).tobytes()
         return changed
+
+
+class Fitter:
+    """A resampler whose pieces always have the length asked for: what it holds back at first is silence."""
+
+    def __init__(self, source: int, target: int) -> None:
+        self._resampler = Resampler(source, target)
+        self._waiting = bytearray()
+
+    def fit(self, pcm: bytes, samples: int) -> bytes:
+        """The next piece, which is to fill so many samples at the target rate."""
+        size = samples * SAMPLE_BYTES
+        if not self._waiting and self._resampler.source == self._resampler.target and len(pcm) == size:
+            return pcm
+        self._waiting += self._resampler.process(pcm)
+        missing = size - len(self._waiting)
+        if missing > 0:
+            self._waiting[:0] = bytes(missing)
+        taken = bytes(self._waiting[:size])
+        del self._waiting[:size]
+        return taken
+
+    def reset(self) -> None:
+        """Forget what is held back."""
+        self._resampler.reset()
+        self._waiting.clear()

@@ -15,7 +15,7 @@ HOLD_STEP_MS = 20.0
 HOLD_EASES_AFTER = 10.0
 """Seconds without a gap after which the wait is shortened by a step."""
 GAP_SECONDS = 0.25
-"""Audio that comes within this time after the queue ran dry should have been there: a gap."""
+"""More audio of the same event within this time after the queue ran dry should have been there: a gap."""
 SHORT_QUEUE_MS = 60.0
 """Pieces behind more than this wait because the sender is ahead, not because of us."""
 
@@ -44,7 +44,7 @@ class Block:
 
 
 class Playout:
-    """A queue of audio with a small wait at the start of each utterance, which grows when it was too small."""
+    """A queue of audio. Each utterance waits a little before it starts; longer once that was too little."""
 
     def __init__(self, rate: int) -> None:
         self.rate = rate
@@ -56,6 +56,7 @@ class Playout:
         self._waiting = 0
         self._running = False
         self._dry_at: float | None = None
+        self._last_event: int | None = None
         self._last_gap = float("-inf")
         self._dropped: int | None = None
 
@@ -72,7 +73,7 @@ class Playout:
             return True
         with self._lock:
             if not self._pieces and self._dry_at is not None:
-                if now - self._dry_at < GAP_SECONDS:
+                if event_id == self._last_event and now - self._dry_at < GAP_SECONDS:
                     self.gaps += 1
                     self.hold_ms = min(MOST_HOLD_MS, self.hold_ms + HOLD_STEP_MS)
                     self._last_gap = now
@@ -80,6 +81,7 @@ class Playout:
                     self.hold_ms = max(HOLD_MS, self.hold_ms - HOLD_STEP_MS)
                     self._last_gap = now
                 self._dry_at = None
+            self._last_event = event_id
             self._pieces.append(Piece(event_id, pcm, now, self.queued_ms <= SHORT_QUEUE_MS))
             self._waiting += len(pcm)
         return True
