@@ -1,7 +1,7 @@
 """The frames of an ElevenLabs conversation, the same on its WebSocket and in LiveKit's data packets.
 
 `FrameReader` turns what the vendor sends into messages, audio and replies; what a client sends is built by
-`services.calls.elevenlabs_sending`. Source: the vendor's published message types (0.23). Nothing here does input or output.
+`services.calls.elevenlabs_sending`. Source: the vendor's published message types (0.23). No input or output.
 """
 
 from __future__ import annotations
