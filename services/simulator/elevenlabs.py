@@ -15,6 +15,7 @@ from services.simulator.elevenlabs_calls import CallRoutes
 from services.simulator.elevenlabs_library import LibraryRoutes
 from services.simulator.elevenlabs_replies import failure, invalid, missing, page
 from services.simulator.elevenlabs_store import Branch, ElevenLabsStore, StoredAgent, Version
+from services.simulator.livekit_server import LiveKitServer
 from services.simulator.sockets import SocketRoutes
 from services.simulator.wire import Document, Json, Reply, Request, Router, answer
 
@@ -49,6 +50,7 @@ class ElevenLabsVendor:
         self.calls = CallRoutes(
             self.store, self.router, self.sockets, self.conversations, self._key, seed, clock
         )
+        LiveKitServer(self.calls, self.conversations).add_routes(self.router, self.sockets)
 
     # What every vendor offers to the server and to the control requests.
 

@@ -35,7 +35,7 @@ AGENT = "agent-1"
 _AGENT_SID, _TRACK_SID, _CLIENT_SID, _MICROPHONE_SID = "PA_agent", "TR_agent", "PA_client", "TR_microphone"
 _MOST_PACKET = 64_000
 _OPENS_SECONDS = 5.0
-_STAYS_SECONDS = 2.0
+_STAYS_SECONDS = 1.0
 
 
 class Doorman(Protocol):
