@@ -29,6 +29,10 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("agents", "app.commands.agents", "list and show agents from the mirror, with no network"),
     ("company", "app.commands.company", "add, list and remove companies"),
     ("connection", "app.commands.connection", "add, test, rotate and remove a company's vendor keys"),
+    ("call", "app.commands.call", "talk to an agent: by voice, typed, by phone, or against a script"),
+    ("calls", "app.commands.calls", "list, show, export and delete past calls"),
+    ("scenarios", "app.commands.scenarios", "test agents with scripted conversations"),
+    ("phone", "app.commands.phone", "a company's Twilio account and the numbers it may dial"),
     ("runs", "app.commands.runs", "list past sync runs and what each did"),
     ("audit", "app.commands.audit", "list who changed what, and when"),
     ("serve", "app.commands.serve", "run the schedule without a screen"),
@@ -57,6 +61,7 @@ examples:
   callboard connection add acme retell
   callboard sync                       sync every company; exit code 3 when some agents failed
   callboard agents list --json         the mirror for a program, with no network
+  callboard call "Front desk"          talk to an agent
 
 exit codes: 0 all done, 1 failed, 2 wrong usage, 3 some failed, 4 conflict or blocked by drift,
 5 not allowed or not authenticated

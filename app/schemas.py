@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from services.calls.model import CallState, EndReason, TransportKind
 from services.errors import Category
 from services.model import Drift, Outcome, Provider, RunStatus, SyncStatus
 
@@ -96,7 +97,16 @@ EVENT = _object(
         "error": _or_null(ERROR),
     }
 )
-COMPANY = _object({"name": TEXT, "created_at": TIME, "connections": COUNT, "agents": COUNT})
+COMPANY = _object(
+    {
+        "name": TEXT,
+        "created_at": TIME,
+        "connections": COUNT,
+        "agents": COUNT,
+        "keep_audio": {**FLAG, "description": "recordings of its calls keep the audio"},
+        "keep_transcript": {**FLAG, "description": "recordings of its calls keep what was said"},
+    }
+)
 CONNECTION = _object(
     {
         "company": TEXT,
@@ -135,6 +145,34 @@ RUN = _object(
     }
 )
 AUDIT = _object({"at": TIME, "actor": TEXT, "action": TEXT, "subject": TEXT, "detail": TEXT})
+CALL = _object(
+    {
+        "id": TEXT,
+        "company": TEXT,
+        "provider": TEXT,
+        "agent_id": {**TEXT, "description": "the vendor's id"},
+        "agent": TEXT,
+        "transport": _one_of(TransportKind),
+        "state": _one_of(CallState),
+        "started_at": TIME,
+        "ended_at": _or_null(TIME),
+        "duration_ms": _or_null(
+            {**COUNT, "description": "from the moment it was live; null when it never was"}
+        ),
+        "reason": _or_null(_one_of(EndReason)),
+        "detail": TEXT,
+        "turns": {**COUNT, "description": "answers of the agent"},
+        "p50_ms": _or_null({**COUNT, "description": "from the end of the user's turn to the answer, median"}),
+        "p95_ms": _or_null(COUNT),
+        "cost": _or_null({"type": "number"}),
+        "currency": TEXT,
+        "conversation_id": TEXT,
+        "number": TEXT,
+        "simulated": FLAG,
+        "folder": {**TEXT, "description": "the recording"},
+    }
+)
+LINE = _object({"t": COUNT, "who": TEXT, "text": TEXT}, description="a line of a transcript; t in ms")
 MIRROR_AGE = _or_null(
     {**COUNT, "description": "milliseconds since the last sync ended; null when there was none"}
 )
@@ -180,6 +218,11 @@ SUMMARIES: dict[str, str] = {
     "connection": "callboard connection add, rotate, remove",
     "connections": "callboard connection list",
     "connection-test": "callboard connection test",
+    "calls": "callboard calls list",
+    "call": "callboard calls show CALL",
+    "call-event": "callboard call --json, one object a line",
+    "call-check": "callboard call --check --json",
+    "devices": "callboard call --list-devices --json",
     "runs": "callboard runs",
     "run": "callboard runs RUN",
     "audit": "callboard audit",
@@ -212,6 +255,45 @@ SCHEMAS: dict[str, Schema] = {
     "connection": _object({"connection": CONNECTION}),
     "connections": _object({"connections": _list(CONNECTION)}),
     "connection-test": _object({"checks": _list(CHECK)}),
+    "calls": _object({"calls": _list(CALL)}),
+    "call": _object(
+        {
+            "call": _object(
+                {
+                    **CALL["properties"],
+                    "brief": {"type": "object"},
+                    "transcript": _list(LINE),
+                    "latencies": _list(_object({"turn": COUNT, "t": COUNT, "ms": COUNT})),
+                    "events": _list(_object({"t": COUNT, "kind": TEXT})),
+                }
+            )
+        }
+    ),
+    "call-event": _object(
+        {
+            "call": {**TEXT, "description": "the call's id"},
+            "t": {"type": ["integer", "null"], "description": "milliseconds since the call's start"},
+            "kind": {**TEXT, "description": "call first, summary last, between them what happens"},
+        }
+    ),
+    "call-check": _object(
+        {
+            "parts": _list(
+                _object(
+                    {"name": TEXT, "size": COUNT, "use": _one_of(("used", "ignored", "refused")), "why": TEXT}
+                )
+            ),
+            "refused": FLAG,
+            "warnings": _list(TEXT),
+        }
+    ),
+    "devices": _object(
+        {
+            "devices": _list(
+                _object({"id": TEXT, "name": TEXT, "inputs": COUNT, "outputs": COUNT, "rate": COUNT})
+            )
+        }
+    ),
     "runs": _object({"runs": _list(RUN)}),
     "run": _object({"run": RUN, "agents": _list(OUTCOME)}),
     "audit": _object({"entries": _list(AUDIT)}),

@@ -1,4 +1,4 @@
-"""`callboard company add|list|remove`: the tenants."""
+"""`callboard company add|list|keep|remove`: the tenants."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from app.commands._names import require_company
 from app.commands._run import with_services
 from app.commands._secrets import confirm_removal, unlocked
 from app.output import ExitCode, emit_json, iso, plural, print_table, say, write_line
+from services.errors import UsageError
 from services.text import clean_line
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ EXAMPLES = """\
 examples:
   callboard company add acme
   callboard company list --json
+  callboard company keep acme --audio off          recordings of its calls keep no audio
   callboard company remove acme --yes
 """
 
@@ -30,6 +32,15 @@ def add_parser(subparsers: Subparsers) -> None:
     add = actions.add_parser("add", help="add a company", description="Add a company. Its keys come next.")
     add.add_argument("name", metavar="NAME", help="the company's name, as it will be shown")
     listing = actions.add_parser("list", help="list the companies")
+    keep = actions.add_parser(
+        "keep",
+        help="decide what recordings of its calls keep",
+        description="Decide what recordings of the company's calls keep from now on. What was recorded "
+        "before stays until it is deleted: callboard calls delete.",
+    )
+    keep.add_argument("name", metavar="NAME")
+    keep.add_argument("--audio", choices=("on", "off"), help="both audio tracks")
+    keep.add_argument("--transcript", choices=("on", "off"), help="what was said, the brief and tool calls")
     remove = actions.add_parser(
         "remove",
         help="remove a company",
@@ -38,12 +49,12 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     remove.add_argument("name", metavar="NAME")
     remove.add_argument("--yes", action="store_true", help="do not ask")
-    for action in (add, listing, remove):
+    for action in (add, listing, keep, remove):
         action.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(args: Namespace) -> int:
-    actions = {"add": _add, "list": _list, "remove": _remove}
+    actions = {"add": _add, "list": _list, "keep": _keep, "remove": _remove}
     return with_services(args, lambda services: actions[args.action](services, args), vendors=True)
 
 
@@ -76,6 +87,29 @@ async def _list(services: Services, args: Namespace) -> int:
     return ExitCode.DONE
 
 
+async def _keep(services: Services, args: Namespace) -> int:
+    if args.audio is None and args.transcript is None:
+        raise UsageError("What is to be kept is not said", advice="Add --audio off, or --transcript off")
+    company = await require_company(services, args.name)
+    company = await services.companies.keep(
+        company.name,
+        audio=None if args.audio is None else args.audio == "on",
+        transcript=None if args.transcript is None else args.transcript == "on",
+    )
+    if args.json:
+        emit_json("company", {"company": as_dict(company)})
+    else:
+        kept = [
+            word
+            for word, on in (("audio", company.keep_audio), ("transcripts", company.keep_transcript))
+            if on
+        ]
+        write_line(
+            f"{clean_line(company.name)} keeps {' and '.join(kept) or 'neither audio nor transcripts'}."
+        )
+    return ExitCode.DONE
+
+
 async def _remove(services: Services, args: Namespace) -> int:
     company = await require_company(services, args.name)
     what = (
@@ -101,6 +135,8 @@ def as_dict(company: CompanyInfo) -> dict[str, Any]:
         "created_at": iso(company.created_at),
         "connections": company.connections,
         "agents": company.agents,
+        "keep_audio": company.keep_audio,
+        "keep_transcript": company.keep_transcript,
     }
 
 

@@ -145,7 +145,7 @@ class CallHistory:
         return Replay(recording, self._clock, length_ms=length, open_speaker=self._open_speaker)
 
     async def _open_speaker(self, rate: int) -> Any:
-        from services.calls.audio.line import open_speaker
+        from services.calls.lines import open_speaker
 
         return await open_speaker(rate, output_device=self.options.output_device, clock=self._clock)
 

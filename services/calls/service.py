@@ -316,7 +316,7 @@ class CallService(CallHistory):
                 on_input=session.record_input,
                 on_output=session.record_output,
             )
-        from services.calls.audio.line import open_line
+        from services.calls.lines import open_line
 
         return await open_line(
             input_rate,

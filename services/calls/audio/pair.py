@@ -64,10 +64,11 @@ class DevicePair:
         return self._trouble[kind] + (port.trouble if port is not None else 0)
 
     async def open(self, wanted: Mapping[Kind, str | int | None]) -> None:
-        """Open both. Raises ServiceError."""
+        """Open the directions that are named. Raises ServiceError."""
         async with self._changing:
             for kind in KINDS:
-                self._use(await self._open(kind, wanted[kind]))
+                if kind in wanted:
+                    self._use(await self._open(kind, wanted[kind]))
 
     async def aclose(self) -> None:
         """Close both; whatever is being opened meanwhile is closed too."""
