@@ -27,3 +27,5 @@ class SimulatorOptions:
     twilio_port: int = 0
     host: str = "127.0.0.1"
     key: str = DEFAULT_KEY
+    join_ms: int = 30_000
+    """How long a Retell web call waits for its user."""

@@ -62,12 +62,14 @@ class RetellChats:
         conversations: Conversations,
         clock: Clock,
         fail: Callable[..., Reply],
+        script_of: Callable[[Versioned, int], Script],
         seed: int = 0,
     ) -> None:
         self._store = store
         self._conversations = conversations
         self._clock = clock
         self._fail = fail
+        self._script = script_of
         self._rng = random.Random(f"{seed}/retell/chats")
         self._chats: dict[str, _Chat] = {}
 
@@ -265,11 +267,6 @@ class RetellChats:
 
     def _message(self, fields: Json) -> Json:
         return {"message_id": self._id("msg"), "created_timestamp": self._clock.now(), **fields}
-
-    def _script(self, agent: Versioned, version: int) -> Script:
-        data = agent.versions[version].data
-        name, language = str(data.get("agent_name") or ""), str(data.get("language") or "en")
-        return self._conversations.take_script(agent.id, name, language)[0]
 
     def _id(self, prefix: str) -> str:
         return f"{prefix}_{self._rng.getrandbits(112):028x}"

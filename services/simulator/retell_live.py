@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from services.clock import Clock
@@ -18,7 +19,7 @@ from services.simulator.retell_calls import RetellCall, RetellCalls
 from services.simulator.retell_chat import RetellChats
 from services.simulator.retell_gateway import RetellGateway
 from services.simulator.retell_monitor import RetellMonitor
-from services.simulator.retell_store import RetellStore
+from services.simulator.retell_store import RetellStore, Versioned
 from services.simulator.sockets import SocketRoutes
 from services.simulator.webrtc import MISSING, available
 from services.simulator.wire import BadCursor, Document, Json, Reply, Request, Router, answer, cut_page
@@ -45,7 +46,7 @@ class RetellLive:
         self._store, self._conversations, self._clock, self._fail = store, conversations, clock, fail
         self.calls = calls
         self.gateway = RetellGateway(calls, fail, seed)
-        self._chats = RetellChats(store, conversations, clock, fail, seed)
+        self._chats = RetellChats(store, conversations, clock, fail, self.script_of, seed)
         self._monitor = RetellMonitor(calls, allowed)
 
     def add_routes(self, router: Router, sockets: SocketRoutes) -> None:
@@ -68,9 +69,21 @@ class RetellLive:
         await self.gateway.close()
         self.calls.close()
 
-    def script_of(self, agent_id: str, name: str, language: str) -> Script:
-        """The script of an agent's next conversation; each is handed out as often as it was asked for."""
-        return self._conversations.take_script(agent_id, name, language)[0]
+    def script_of(self, agent: Versioned, version: int) -> Script:
+        """What the next conversation of an agent plays.
+
+        A script without a greeting begins with the engine's own `begin_message`, and so does the receptionist
+        where there is one. Without any the model speaks freely: as the receptionist does.
+        """
+        data = agent.versions[version].data
+        name, language = str(data.get("agent_name") or ""), str(data.get("language") or "en")
+        script, chosen = self._conversations.take_script(agent.id, name, language)
+        engine, number = self._store.engine_of(data)
+        own = None if engine is None else engine.versions[number].data.get("begin_message")
+        if script.greeting is None:
+            free = Script.default(name, language).greeting
+            return replace(script, greeting=free if own is None else str(own))
+        return replace(script, greeting=str(own)) if own and not chosen else script
 
     # Web calls
 
@@ -89,8 +102,7 @@ class RetellLive:
         if not await available():
             return self._fail(501, MISSING)
         call = self.calls.create(agent, version, metadata=body.get("metadata"), variables=variables)
-        language = str(agent.versions[version].data.get("language") or "en")
-        script = self.script_of(agent.id, call.agent_name, language)
+        script = self.script_of(agent, version)
         log = self._conversations.create(call.id, Provider.RETELL, call.agent_id, call.agent_name, "gateway")
         log.initiation = {"dynamic_variables": variables, "metadata": body.get("metadata")}
         self.gateway.expect(call, script, log)

@@ -75,6 +75,7 @@ class Simulator:
         self.telephone = line = Telephone(options.seed, clock)
         seed = options.seed
         retell = RetellVendor(options.agents - elevenlabs, seed, key, limited, clock, talks)
+        retell.live.gateway.join_ms = options.join_ms
         eleven = ElevenLabsVendor(elevenlabs, seed, key, limited, clock, talks)
         RetellPhone(retell.store, retell.router, retell.calls, line, talks, failure)
         ElevenLabsPhone(eleven.store, eleven.router, talks, line, seed)
