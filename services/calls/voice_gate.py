@@ -19,6 +19,8 @@ _FLOOR_FRAMES: Final = 150
 """Frames over which the background is looked for: no sentence is without a pause for 3 s."""
 _HANGOVER_FRAMES: Final = 20
 """Frames of pause that still belong to an utterance (400 ms)."""
+_TAIL_FRAMES: Final = 15
+"""Frames for which an utterance that was cut off may still be on its way (300 ms)."""
 
 
 class VoiceGate:
@@ -28,10 +30,17 @@ class VoiceGate:
         self._levels: deque[float] = deque(maxlen=_FLOOR_FRAMES)
         self._before = b""
         self._left = 0
+        self._tail = 0
 
     @property
     def speaking(self) -> bool:
         return self._left > 0
+
+    def cut(self) -> None:
+        """The agent was interrupted: what is still on its way of its sentence is left out."""
+        if self.speaking:
+            self._tail = _TAIL_FRAMES
+        self._left = 0
 
     def feed(self, pcm: bytes) -> bytes:
         """What is to be heard of it (mono s16le): nothing while the agent is silent.
@@ -41,7 +50,11 @@ class VoiceGate:
         samples = np.frombuffer(pcm, dtype="<i2").astype(np.float32)
         level = float(np.sqrt(np.mean(samples * samples))) if samples.size else 0.0
         self._levels.append(level)
-        if level > max(_QUIET, self._floor() * _ABOVE_FLOOR):
+        voiced = level > max(_QUIET, self._floor() * _ABOVE_FLOOR)
+        self._tail = self._tail - 1 if voiced and self._tail else 0
+        if self._tail:
+            heard = b""
+        elif voiced:
             heard = pcm if self.speaking else self._before + pcm
             self._left = _HANGOVER_FRAMES
         elif self.speaking:

@@ -20,12 +20,13 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from urllib.parse import urlsplit
 
 from services.calls.access import VendorAccess
-from services.calls.messages import Connected, Ended, Message, Notice, StateChanged
+from services.calls.messages import Connected, Ended, Interrupted, Message, Notice, StateChanged
 from services.calls.model import Brief, CallState, Capabilities, EndReason, TransportKind
 from services.calls.retell_live import Gateway, RetellLive, WebCall
 from services.calls.retell_transcript import ending
 from services.calls.transport import AgentAudio, Transport
 from services.calls.transports.retell_monitor import RetellMonitor
+from services.calls.voice_gate import VoiceGate
 from services.calls.webrtc import RATE, load, within
 from services.errors import Category, ServiceError
 from services.providers.hosts import is_loopback
@@ -84,6 +85,7 @@ class RetellGateway(Transport):
         self._session_id = ""
         self._peer: Peer | None = None
         self._monitor: RetellMonitor | None = None
+        self._gate = VoiceGate()
         self._watched = asyncio.Event()
         """Set once the monitor has nothing more to tell."""
 
@@ -130,11 +132,8 @@ class RetellGateway(Transport):
     # -- what comes in ----------------------------------------------------------------------------
 
     async def _listen(self, peer: Peer) -> None:
-        from services.calls.voice_gate import VoiceGate
-
-        gate = VoiceGate()
         async for pcm in peer.frames():
-            heard = gate.feed(pcm)
+            heard = self._gate.feed(pcm)
             # Live audio does not wait for a session that is behind: what is late is left out.
             if heard and self._space.is_set():
                 self._emit(AgentAudio(heard, self._turn))
@@ -149,6 +148,8 @@ class RetellGateway(Transport):
                 if isinstance(message, Ended):
                     self._watched.set()
                     message = _for_us(message)
+                elif isinstance(message, Interrupted):
+                    self._gate.cut()
                 self._emit(message)
         except ServiceError as error:
             self._emit(Notice(error.message, "look", error.advice))

@@ -42,8 +42,8 @@ class RetellMonitor:
     """Iterate over it, once, for the messages; the last is an `Ended`.
 
     Raises `ServiceError` from the iteration: `monitor_refused` or `wrong_key` when the vendor does not let
-    us watch, `connection_lost` after `attempts` broken connections in a row. `speaking` asks for `UserSpeaking` and
-    `AgentSpeaking` (see `Transcript`).
+    us watch, `connection_lost` after `attempts` broken connections in a row. `speaking` asks for
+    `UserSpeaking` and `AgentSpeaking` (see `Transcript`).
     """
 
     def __init__(
