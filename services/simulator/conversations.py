@@ -65,6 +65,8 @@ class Conversation:
     """Audio received from the client."""
     agent_audio_ms: float = 0.0
     """Audio sent to the client."""
+    speaking: bool = False
+    """Whether the agent is being heard at this moment."""
     lines: list[Line] = field(default_factory=list)
     initiation: Json = field(default_factory=dict)
     """What the client began with."""
@@ -131,6 +133,7 @@ class Conversation:
             "frames": dict(self.frames),
             "audio_ms": round(self.audio_ms),
             "agent_audio_ms": round(self.agent_audio_ms),
+            "speaking": self.speaking,
             "duration_ms": self.duration_ms,
             "end_code": self.end_code,
             "end_reason": self.end_reason,

@@ -84,6 +84,7 @@ class Voice:
         self._line, self._event_id, self._sent = line, event_id, 0
         self.interruptible = interruptible
         self._started = started = loop.time()
+        self._talk.record.speaking = True
         position = 0.0
         while position < total_ms:
             if hang is not None and position >= hang.at_ms:
@@ -120,6 +121,7 @@ class Voice:
         if self._started is None or self._line is None:
             return
         self._started = None
+        self._talk.record.speaking = False
         said = self._pcm[: self._sent]
         self._talk.record.keep_audio(
             "agent", self._line.at_ms, self._speech.resample(said, self._rate, _RECORDED)
