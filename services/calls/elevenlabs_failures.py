@@ -77,9 +77,12 @@ _SIGNS: Final = (
         ),
         EndReason.LIMIT,
     ),
-    (re.compile(r"origin|allow.?list|blocked|forbidden", re.IGNORECASE), EndReason.NOT_ALLOWED),
+    (re.compile(r"\borigin\b|allow.?list|blocked|forbidden", re.IGNORECASE), EndReason.NOT_ALLOWED),
     (
-        re.compile(r"auth|api.?key|signature|signed.?url|token|permission|expired", re.IGNORECASE),
+        re.compile(
+            r"auth|api.?key|signature|signed.?url|(access|invalid) token|permission|expired",
+            re.IGNORECASE,
+        ),
         EndReason.AUTHENTICATION,
     ),
     (re.compile(r"timed? ?out", re.IGNORECASE), EndReason.TIMEOUT),

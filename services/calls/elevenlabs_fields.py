@@ -99,6 +99,7 @@ class Utterances:
 
     def __init__(self) -> None:
         self.current: int | None = None
+        self._last: int | None = None
         self._wordless = False
         self._cut = -1
         self._numbers: dict[int, int] = {}
@@ -111,6 +112,7 @@ class Utterances:
         if self.current is None or not self._wordless:
             self.current = event_id
         self._wordless = False
+        self._last = self.current
         remember(self._numbers, event_id, self.current)
         return self.current
 
@@ -123,6 +125,7 @@ class Utterances:
             self.current = known
         elif self.current is None:
             self.current, self._wordless = event_id, True
+        self._last = self.current
         return self.current
 
     def known(self, event_id: int | None) -> int | None:
@@ -132,9 +135,8 @@ class Utterances:
     def interrupted(self, event_id: int) -> int:
         """Drop everything up to here; returns the number of the utterance that is cut."""
         self._cut = max(self._cut, event_id)
-        cut = self.current
         self.turn()
-        return event_id if cut is None else cut
+        return event_id if self._last is None else self._last
 
     def turn(self) -> None:
         """The user had a turn: what comes next is another utterance."""

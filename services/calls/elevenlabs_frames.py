@@ -96,6 +96,7 @@ class FrameReader:
         self.failure: Failure | None = None
         self.unknown: Counter[str] = Counter()
         """Frames of types this version does not know, by type."""
+        self.pings = 0
         self.broken = 0
         """Frames that could not be understood."""
         self.ended_by_tool = False
@@ -146,10 +147,6 @@ class FrameReader:
         """The event that sound heard now belongs to, where sound does not travel in frames."""
         return self._utterances.current
 
-    def user_turn(self) -> None:
-        """The user typed something: what the agent says next is another utterance."""
-        self._utterances.turn()
-
     def _not_understood(self, what: str) -> list[Reading]:
         self.broken += 1
         self._broken_in_a_row += 1
@@ -191,6 +188,7 @@ class FrameReader:
 
     def _ping(self, frame: Frame) -> list[Reading]:
         event = object_of(frame, "ping_event")
+        self.pings += 1
         found: list[Reading] = [Reply(pong(event_id_of(event)))]
         measured = event.get("ping_ms")
         if is_number(measured) and measured >= 0:
@@ -240,7 +238,7 @@ class FrameReader:
     def _user(self, frame: Frame) -> list[Reading]:
         event = object_of(frame, "user_transcription_event")
         text = words(event, "user_transcript")
-        self.user_turn()
+        self._utterances.turn()
         return [UserSpeech(text, True, event_id_of(event, None))] if text.strip() else []
 
     def _user_tentative(self, frame: Frame) -> list[Reading]:

@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, TypeAlias
 
 from services.calls.messages import Ended, Message
 from services.calls.model import Brief, Capabilities, EndReason, TransportKind
@@ -50,7 +50,7 @@ class Transport(ABC):
     after the end does nothing.
     """
 
-    kind: ClassVar[TransportKind]
+    kind: TransportKind
     capabilities: Capabilities = Capabilities()
 
     def __init__(self) -> None:
@@ -221,6 +221,16 @@ _BY_CODE = {
     "no_key": EndReason.AUTHENTICATION,
     "missing_permission": EndReason.AUTHENTICATION,
     "unreachable": EndReason.UNREACHABLE,
+    "certificate": EndReason.UNREACHABLE,
+    "tls": EndReason.UNREACHABLE,
+    "redirect": EndReason.UNREACHABLE,
+    "html": EndReason.UNREACHABLE,
+    "limit": EndReason.LIMIT,
+    "payment_required": EndReason.LIMIT,
+    "quota_exceeded": EndReason.LIMIT,
+    "protocol_error": EndReason.PROTOCOL_ERROR,
+    "wrong_shape": EndReason.PROTOCOL_ERROR,
+    "unknown_format": EndReason.PROTOCOL_ERROR,
     "override_refused": EndReason.OVERRIDE_REFUSED,
     "missing_variable": EndReason.MISSING_VARIABLE,
     "not_allowed": EndReason.NOT_ALLOWED,
