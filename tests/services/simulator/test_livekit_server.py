@@ -13,7 +13,7 @@ import httpx
 import pytest
 from livekit import rtc
 
-from services.simulator import speech, webrtc
+from services.simulator import Simulator, SimulatorOptions, speech, webrtc
 from tests.support.simulator import RunningSimulator
 from tests.support.webrtc_caller import level, pitches, until
 
@@ -252,6 +252,23 @@ async def test_a_token_opens_its_room_once_and_only_a_real_one_does(
     await first.close()
     await second.close()
     assert (await elevenlabs.get("/rtc/validate?access_token=x")).status_code == 401
+
+
+async def test_the_simulator_stops_in_mid_sentence() -> None:
+    served = Simulator(SimulatorOptions(agents=4))
+    await served.start()
+    running = RunningSimulator(served.retell_url, served.elevenlabs_url, "", served.options.key)
+    headers = {"xi-api-key": running.key}
+    async with (
+        httpx.AsyncClient(base_url=running.elevenlabs_url, headers=headers, trust_env=False) as http,
+        conversation(running, http, {"greeting": LONG}) as (client, conversation_id),
+    ):
+        await client.gets("agent_response")
+        await served.stop()
+        found = served.conversations.get(conversation_id)
+        assert found is not None
+        assert found.ended_ms is not None
+    assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
 async def test_without_aiortc_the_room_says_so(
