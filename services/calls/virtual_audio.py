@@ -94,8 +94,9 @@ class VirtualLine:
         piece = bytearray()
         while self._queued and len(piece) < wanted:
             _, waiting = self._queued[0]
-            piece += waiting[: wanted - len(piece)]
-            del waiting[: wanted - len(piece) or len(waiting)]
+            taken = min(wanted - len(piece), len(waiting))
+            piece += waiting[:taken]
+            del waiting[:taken]
             if not waiting:
                 self._queued.popleft()
         self.output_meter.feed(bytes(piece) + bytes(wanted - len(piece)))
