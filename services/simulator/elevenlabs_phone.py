@@ -12,6 +12,7 @@ every request, whatever it says (there is no idempotency key).
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import Any, Final
 
 from services.model import Provider
@@ -58,7 +59,7 @@ class ElevenLabsPhone:
         self._bound = next(iter(store.agents), "")
         router.add("GET", _NUMBERS, "list", self._list)
         router.add("GET", f"{_NUMBERS}/*", "detail", self._get)
-        router.add("POST", "/v1/convai/twilio/outbound-call", "write", self._call)
+        router.add("POST", "/v1/convai/twilio/outbound-call", "call", self._call)
 
     # Numbers
 
@@ -117,7 +118,10 @@ class ElevenLabsPhone:
         data: Json = body.get("conversation_initiation_client_data") or {}
         language = _language(agent, data)
         conversation_id = words.base32_id(self._rng, "conv_")
-        script, _ = self._conversations.take_script(agent.id, _name(agent), language)
+        script, chosen = self._conversations.take_script(agent.id, _name(agent), language)
+        own = _first_message(agent, data)
+        if own and (script.greeting is None or not chosen):
+            script = replace(script, greeting=own)
         record = _Record()
         brain = Brain(script, 0, data.get("dynamic_variables") or {})
         talk = PhoneTalk(self._telephone, brain, lines_of(script, language), record)
@@ -193,6 +197,15 @@ def _name(agent: StoredAgent) -> str:
 
 
 def _language(agent: StoredAgent, data: Json) -> str:
-    override = ((data.get("conversation_config_override") or {}).get("agent") or {}).get("language")
-    config = agent.content.get("conversation_config") or {}
-    return str(override or (config.get("agent") or {}).get("language") or "en")
+    return _configured("language", agent, data) or "en"
+
+
+def _first_message(agent: StoredAgent, data: Json) -> str:
+    return _configured("first_message", agent, data)
+
+
+def _configured(name: str, agent: StoredAgent, data: Json) -> str:
+    """A member of the agent's configuration, or what the call overrides it with."""
+    override = (data.get("conversation_config_override") or {}).get("agent") or {}
+    config = (agent.content.get("conversation_config") or {}).get("agent") or {}
+    return str(override.get(name) or config.get(name) or "")

@@ -33,7 +33,7 @@ kinds
 
 targets (all must fit; none = every request)
   retell, elevenlabs, twilio                  one vendor
-  list, detail, versions, account, write      one kind of request
+  list, detail, versions, account, write, call  one kind of request
   call                                        joining a conversation
   agent_..., llm_..., tool_..., or a NAME     requests for that object; an agent's name stands for its id
 

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from services.model import Provider
 from services.simulator import words
-from services.simulator.conversation import Brain, UseTool
+from services.simulator.conversation import Brain, Script, UseTool
 from services.simulator.conversations import Conversation, Conversations, Line
 from services.simulator.phone_talk import PhoneTalk, failed, lines_of
 from services.simulator.retell_calls import RetellCall, RetellCalls
@@ -41,16 +42,18 @@ class RetellPhone:
         calls: RetellCalls,
         telephone: Telephone,
         conversations: Conversations,
+        script_of: Callable[[Versioned, int], Script],
         fail: Callable[[int, str], Reply],
     ) -> None:
         self._store = store
         self._calls = calls
         self._telephone = telephone
         self._conversations = conversations
+        self._script_of = script_of
         self._fail = fail
         self._made: dict[str, RetellCall] = {}
         self._bound = next(iter(store.agents), "")
-        router.add("POST", "/v2/create-phone-call", "write", self._create)
+        router.add("POST", "/v2/create-phone-call", "call", self._create)
         router.add("GET", "/v2/list-phone-numbers", "list", self._list)
         router.add("GET", "/get-phone-number/*", "detail", self._get)
 
@@ -140,9 +143,13 @@ class RetellPhone:
             extra=extra,
         )
         language = str(agent.versions[version].data.get("language") or "en-US")
-        script, _ = self._conversations.take_script(agent.id, call.agent_name, language)
+        script = self._script_of(agent, version)
+        override = body.get("agent_override") or {}
+        if first := (override.get("retell_llm") or {}).get("begin_message"):
+            script = replace(script, greeting=str(first))
         log = self._conversations.create(call.id, Provider.RETELL, agent.id, call.agent_name, "phone")
         log.clock = self._telephone.clock
+        log.initiation = {"dynamic_variables": variables, "agent_override": override}
         record = _Record(self._calls, call, log)
         talk = PhoneTalk(self._telephone, Brain(script, 0, variables), lines_of(script, language), record)
         call.conductor = _Conductor(self._calls, call, talk)

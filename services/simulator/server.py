@@ -77,7 +77,7 @@ class Simulator:
         retell = RetellVendor(options.agents - elevenlabs, seed, key, limited, clock, talks)
         retell.live.gateway.join_ms = options.join_ms
         eleven = ElevenLabsVendor(elevenlabs, seed, key, limited, clock, talks)
-        RetellPhone(retell.store, retell.router, retell.calls, line, talks, failure)
+        RetellPhone(retell.store, retell.router, retell.calls, line, talks, retell.live.script_of, failure)
         ElevenLabsPhone(eleven.store, eleven.router, talks, line, seed)
         self._vendors: dict[str, Vendor] = {
             Provider.RETELL: retell,

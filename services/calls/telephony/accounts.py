@@ -115,7 +115,7 @@ class TelephonyService:
             await (await self._open_secrets()).delete(before.secret_name)
 
     async def allow(self, company: str, rules: Iterable[str]) -> TelephonyInfo:
-        """Put numbers, or beginnings of numbers with `*`, on the list. Raises `UsageError` for a wrong one."""
+        """Put numbers, or beginnings with a `*`, on the list. Raises `UsageError` for a wrong one."""
         wanted = [parse_rule(rule) for rule in rules]
         before = await self.show(company)
         return await self._list(company, "telephony.allow", [*before.allowed, *wanted])

@@ -434,5 +434,5 @@ def _charged(call: TwilioCall, known: Sequence[Message]) -> list[Message]:
     if call.price is None:
         return []
     if any(isinstance(message, Cost) for message in known):
-        return [Notice(f"Twilio charged {call.price:.4f} {call.currency} besides".rstrip("0"))]
+        return [Notice(f"Twilio charged {call.price:g} {call.currency} besides")]
     return [Cost(call.price, call.currency or "USD", final=True)]
