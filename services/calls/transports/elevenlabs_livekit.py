@@ -198,10 +198,8 @@ class ElevenLabsLivekit(Transport):
     async def _read(self) -> None:
         while True:
             await self._room()
-            data = await self._packets.get()
-            for item in self._reader.read_text(data):
+            for item in self._reader.read_text(await self._packets.get()):
                 self._take(item)
-            self._follow(data)
 
     def _take(self, item: Message | AgentAudio | Reply) -> None:
         if isinstance(item, Reply):
@@ -214,22 +212,13 @@ class ElevenLabsLivekit(Transport):
             if self._begun is not None and not self._begun.done():
                 self._begun.set_result(None)
         else:
+            # The track has no numbers: what is heard belongs to the answer that was told last.
             if isinstance(item, Interrupted):
                 self._gate.cut()
                 self._event = max(self._event, (item.event_id or 0) + 1)
             elif isinstance(item, AgentSpeech) and item.event_id is not None:
                 self._event = max(self._event, item.event_id)
             self._emit(item)
-
-    def _follow(self, data: bytes) -> None:
-        """Audio frames carry no audio here, but the number of the answer that is heard now."""
-        if data.startswith(b'{"type":"audio"') or b'"audio_event"' in data[:200]:
-            try:
-                number = json.loads(data)["audio_event"]["event_id"]
-            except (ValueError, LookupError, TypeError):
-                return
-            if isinstance(number, int):
-                self._event = max(self._event, number)
 
     async def _listen(self, room: LiveKitRoom) -> None:
         async for pcm in room.frames():

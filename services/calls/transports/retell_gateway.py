@@ -25,7 +25,7 @@ from services.calls.model import Brief, CallState, Capabilities, EndReason, Tran
 from services.calls.retell_live import Gateway, RetellLive, WebCall
 from services.calls.retell_transcript import ending
 from services.calls.transport import AgentAudio, Transport
-from services.calls.transports.retell_monitor import RetellMonitor
+from services.calls.transports.retell_monitor import SETTLE_SECONDS, RetellMonitor
 from services.calls.voice_gate import VoiceGate
 from services.calls.webrtc import RATE, load, within
 from services.errors import Category, ServiceError
@@ -52,6 +52,8 @@ class GatewayTimes:
     first_wait: float = 0.5
     longest_wait: float = 15.0
     hang_up: float = 3.0
+    settle: float = SETTLE_SECONDS
+    """An utterance that did not change for so long is complete."""
     reason_within: float = 1.5
     """How long the monitor may take to say why the gateway has ended the call."""
 
