@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 STEP = 0.05
 CHUNK_MS = 200
 AHEAD_MS = 400
+MARGIN_MS = 20
 SPEEDS = (0.5, 1.0, 1.5, 2.0, 4.0)
 EVERYTHING = frozenset(Area)
 
@@ -283,12 +284,15 @@ def _mixed(recording: Recording, start_ms: int, rate: int) -> bytes:
     for path in (recording.you, recording.agent):
         if path is None:
             continue
-        pcm, own = read_track(path, start_ms, CHUNK_MS)
+        # A little more on both sides, so that resampled chunks join without a click.
+        before = min(MARGIN_MS, start_ms)
+        pcm, own = read_track(path, start_ms - before, before + CHUNK_MS + MARGIN_MS)
         if not pcm or not own:
             continue
         samples = numpy.frombuffer(pcm, numpy.int16).astype(numpy.float32)
         if own != rate:
             samples = soxr.resample(samples, own, rate)
+        samples = samples[before * rate // 1000 :]
         length = min(len(samples), len(total))
         total[:length] += samples[:length]
     return bytes(numpy.clip(total, -32768, 32767).astype(numpy.int16).tobytes())
