@@ -40,7 +40,7 @@ from services.simulator.wire import Json
 
 logger = logging.getLogger(__name__)
 
-_INITIATION_SECONDS = 10.0
+_INITIATION_SECONDS = 30.0
 _HUGE = 16 * 1024 * 1024 + 1024
 _CONTEXT_LIMIT = 128_000
 

@@ -51,6 +51,7 @@ class Voice:
         self._speech = speech
         self._talk = talk
         self._wire = wire
+        self._language = terms.language
         self._format = terms.output_format
         self._rate = speech.rate_of(terms.output_format)
         self._rng = random.Random(seed)
@@ -73,7 +74,8 @@ class Voice:
 
     async def prepare(self, text: str) -> None:
         """Make the sound of `text`."""
-        self._pcm = await self._speech.speak(text, self._rate, voice=self._talk.script.voice)
+        voice = self._talk.script.voice
+        self._pcm = await self._speech.speak(text, self._rate, voice=voice, language=self._language)
 
     async def speak(self, line: Line, event_id: int, hang: Hang | None, interruptible: bool) -> None:
         """Say what was prepared; returns when it has been heard. `hang` strikes inside."""

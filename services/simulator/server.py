@@ -214,7 +214,7 @@ class Simulator:
         counters = (self._total, self._counters[provider])
         for counter in counters:
             counter.enter(kind, template)
-        faults = self._faults.strike(provider, kind, ids)
+        faults = self._faults.strike(provider, kind, [*ids, request.query.get("agent_id", "")])
         outcome = "cancelled"
         try:
             outcome = await self._exchange(vendor, request, route, ids, faults, send, transport)

@@ -59,23 +59,30 @@ def silence(ms: float, rate: int) -> bytes:
     return bytes(2 * int(rate * ms / 1000))
 
 
-async def speak(text: str, rate: int, *, voice: str = "tones", seed: int = 0) -> bytes:
-    """`text` as audio: tones, or espeak-ng's voice where it is installed (else tones after all)."""
+async def speak(text: str, rate: int, *, voice: str = "tones", seed: int = 0, language: str = "en") -> bytes:
+    """`text` as audio: tones, or espeak-ng's voice where it is installed and knows the language."""
     if voice == "espeak" and text.strip():
-        spoken = await _espeak(text)
+        spoken = await _espeak(text, language)
         if spoken is not None:
             pcm, spoken_rate = spoken
             return await asyncio.to_thread(resample, pcm, spoken_rate, rate)
     return await asyncio.to_thread(functools.partial(tones, text, rate, seed=seed))
 
 
-async def _espeak(text: str) -> tuple[bytes, int] | None:
+async def _espeak(text: str, language: str) -> tuple[bytes, int] | None:
     program = shutil.which("espeak-ng")
     if program is None:
         return None
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(
-        program, "--stdout", "--stdin", stdin=pipe, stdout=pipe, stderr=asyncio.subprocess.DEVNULL
+        program,
+        "--stdout",
+        "--stdin",
+        "-v",
+        language.lower(),
+        stdin=pipe,
+        stdout=pipe,
+        stderr=asyncio.subprocess.DEVNULL,
     )
     try:
         wave, _ = await process.communicate(text.encode())

@@ -113,3 +113,7 @@ async def test_espeak_speaks_at_the_wanted_rate() -> None:
     pcm = await speech.speak("Good morning everybody", 8_000, voice="espeak")
     assert 0.5 < len(pcm) / 2 / 8_000 < 4
     assert [type(event) for event in TurnDetector(8_000).feed(pcm)][:1] == [SpeechStarted]
+    german = await speech.speak("Good morning everybody", 8_000, voice="espeak", language="de")
+    assert german != pcm
+    unknown = await speech.speak("Good morning", 8_000, voice="espeak", language="xx-nowhere")
+    assert unknown == speech.tones("Good morning", 8_000)

@@ -280,6 +280,17 @@ async def test_only_the_agents_events_are_sent(world: World) -> None:
     assert set(talker.kinds()) == {"conversation_initiation_metadata", "ping", "client_tool_call"}
 
 
+async def test_the_generated_agents_differ_in_what_they_permit(world: World) -> None:
+    agents = [world.vendor.store.render(agent).data for agent in world.vendor.store.agents.values()]
+    formats = {agent["conversation_config"]["tts"]["agent_output_audio_format"] for agent in agents}
+    assert formats == {"pcm_16000", "pcm_24000", "pcm_44100", "pcm_48000", "ulaw_8000"}
+    settings = [agent["platform_settings"] for agent in agents]
+    assert {item["auth"]["enable_auth"] for item in settings} == {True, False}
+    permitted = [item["overrides"].get("conversation_config_override") for item in settings]
+    voices = {None if item is None else item["tts"]["voice_id"] for item in permitted}
+    assert voices == {None, True, False}
+
+
 # Text
 
 
@@ -558,6 +569,35 @@ async def test_the_conversation_object(world: World, rest: httpx.AsyncClient) ->
     assert (await rest.get(f"{path}?call_start_after_unix=99999999999")).json()["conversations"] == []
     assert (await rest.delete(f"{path}/{talk_id}")).status_code == 200
     assert (await rest.get(f"{path}/{talk_id}")).status_code == 404
+
+
+# All the others: frames that no simulated agent sends by itself, a script can
+
+OTHERS: list[Frame] = [
+    {"type": "agent_reasoning_response_part",
+     "reasoning_response_part": {"text": "Hm", "type": "delta", "event_id": "7"}},
+    {"type": "rich_content",
+     "rich_content": {"rich_content_id": "r", "component": "card", "props": {"a": 1}, "event_id": 7}},
+    {"type": "guardrail_triggered"},
+    {"type": "internal_turn_probability", "turn_probability_internal_event": {"turn_probability": 0.4}},
+    {"type": "agent_typing", "agent_typing_event": {"is_typing": True, "duration_ms": 300}},
+    {"type": "external_agent_connected"},
+    {"type": "external_agent_disconnected"},
+]  # fmt: skip
+
+
+@pytest.mark.skipif(frame_schema() is None, reason="the vendor's message schema is not at hand")
+async def test_every_frame_of_the_schema_can_be_sent(world: World) -> None:
+    schema = frame_schema()
+    assert schema is not None
+    names = [item["$ref"].rpartition("/")[2] for item in schema["server_to_client"]["anyOf"]]
+    known = {schema["$defs"][name]["properties"]["type"]["const"] for name in names}
+    own = {*EVERYTHING, "conversation_initiation_metadata", "error"}  # the tests above see these
+    world.script(greeting="", frames=OTHERS)
+    async with talking(world.url()) as talker:
+        await talker.until("external_agent_disconnected")
+    assert known - own == {frame["type"] for frame in OTHERS}
+    assert [frame for frame in talker.frames if frame in OTHERS] == OTHERS
 
 
 # What goes wrong
