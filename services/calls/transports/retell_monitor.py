@@ -126,7 +126,9 @@ class RetellMonitor:
                     for message in self.transcript.settle():
                         yield message
                     continue
-                except ConnectionClosed:
+                except ConnectionClosed as closed:
+                    if closed.sent is not None and closed.sent.code == _TOO_BIG:
+                        raise _refused("Retell's live transcript sent more than 16 MB at once") from None
                     return
                 self._live = True
                 for message in await self._read(text):
@@ -176,8 +178,6 @@ class RetellMonitor:
         return [Notice("A part of Retell's live transcript could not be read", "look")]
 
     def _refuse(self, code: int, reason: str) -> None:
-        if code == _TOO_BIG:
-            raise _refused("Retell's live transcript sent more than 16 MB at once")
         if 4000 <= code < 5000:
             said = f": {reason[:200]}" if reason else f" (close code {code})"
             raise _refused(f"Retell does not show this call's live transcript{said}")
