@@ -1,8 +1,8 @@
 """A real PulseAudio of our own with null sinks, and ALSA's names for them, which PortAudio lists.
 
-A null sink swallows what is played to it; its monitor is a source that gives the same. So a sink `mic` that a
-test plays into, with `fake_mic` recording its monitor, is a microphone; a sink `speaker` whose monitor the test
-records is a loudspeaker.
+A null sink swallows what is played to it; its monitor is a source that gives the same. So a sink `mic` that
+a test plays into, with `fake_mic` recording its monitor, is a microphone; a sink `speaker` whose monitor the
+test records is a loudspeaker.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from tests.support.servers import need, unavailable
 
 PATIENCE = 20.0
 SINK_RATE = 48_000
-ALSA_PLUGINS = "*/alsa-lib/libasound_module_pcm_pulse.so"
+LIBRARIES = ("/usr/lib", "/usr/lib64", "/usr/local/lib")
+ALSA_PLUGIN = "**/alsa-lib/libasound_module_pcm_pulse.so"
 
 
 class PulseServer:
@@ -189,9 +190,7 @@ def _format(rate: int) -> list[str]:
 def running_pulse(*sinks: str) -> Iterator[PulseServer]:
     """A server with these null sinks. Without PulseAudio the test is skipped, or fails in CI."""
     programs = need("pulseaudio", "pactl", "pacat")
-    if not any(
-        next(Path(library).glob(ALSA_PLUGINS), None) for library in ("/usr/lib", "/usr/lib64", "/lib")
-    ) and not any(Path(library, "alsa-lib").is_dir() for library in ("/usr/lib", "/usr/lib64")):
+    if not any(next(Path(place).glob(ALSA_PLUGIN), None) for place in LIBRARIES):
         unavailable("ALSA's plugin for PulseAudio is not installed")
     folder = Path(tempfile.mkdtemp(prefix="cb-pulse-"))  # short: a socket's path has a limit
     server = PulseServer(folder, programs)

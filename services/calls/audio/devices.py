@@ -6,6 +6,7 @@ each other (`PORTAUDIO`), as PortAudio is not made for several threads.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import logging
 import os
@@ -51,8 +52,7 @@ class DeviceInfo:
 def load() -> Any:
     """The `sounddevice` module. Raises ServiceError (`no_audio_library`) where PortAudio is missing."""
     with PORTAUDIO:
-        if "sounddevice" not in sys.modules:
-            _quiet_libraries()
+        _quiet_libraries()
         try:
             import sounddevice
         except OSError as error:
@@ -192,6 +192,13 @@ def closed() -> None:
     _open_streams = max(0, _open_streams - 1)
 
 
+def give_up() -> None:
+    """A stream could not be closed: do not let PortAudio wait for it when the program ends."""
+    sounddevice = sys.modules.get("sounddevice")
+    if sounddevice is not None:
+        atexit.unregister(sounddevice._exit_handler)
+
+
 def _channels(device: DeviceInfo, kind: Kind) -> int:
     return device.inputs if kind == "input" else device.outputs
 
@@ -254,7 +261,7 @@ def _in_wsl() -> bool:
 
 def _quiet_libraries() -> None:
     """Keep ALSA and JACK from writing to stderr, where a terminal program may be painting."""
-    if not sys.platform.startswith("linux"):
+    if _kept or not sys.platform.startswith("linux"):
         return
     alsa = ctypes.CFUNCTYPE(
         None, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p

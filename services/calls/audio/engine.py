@@ -112,6 +112,7 @@ class AudioEngine:
         self._closed = False
         self._frames: deque[tuple[CapturedFrame, float]] = deque()
         self._news = asyncio.Event()
+        self._rest = bytearray()
         self._muted = self._pushing = self._held = False
         self._heard: deque[Heard] = deque()
         self._cut_at = float("-inf")
@@ -377,22 +378,30 @@ class AudioEngine:
             self._played.popitem(last=False)
 
     def _capture(self, port: InputPort, block: Captured) -> None:
-        """One block of the microphone: 20 ms, as the device was asked for."""
-        samples = self._rates["input"] * FRAME_MS // 1000
-        pcm = port.frame(block, samples)
+        """One block of the microphone: it completes no frame, one, or several."""
+        rate = self._rates["input"]
+        size = rate * FRAME_MS // 1000 * SAMPLE_BYTES
+        began = block.began - duration_ms(self._rest, rate) / 1000
+        self._rest += port.mono(block)
         self._follow_delay(port)
+        while len(self._rest) >= size:
+            pcm = bytes(self._rest[:size])
+            del self._rest[:size]
+            self._frame(pcm, self._input_time.of(began, FRAME_MS / 1000), block.called)
+            began += FRAME_MS / 1000
+
+    def _frame(self, pcm: bytes, at: float, called: float) -> None:
         pcm = self._cancel(self._echo.capture, pcm) or pcm
         if self._muted or (self._pushing and not self._held):
             pcm = bytes(len(pcm))
         self.input_meter.feed(pcm)
-        at = self._input_time.of(block.began, FRAME_MS / 1000)
-        frame = CapturedFrame(pcm, at, self.input_meter.level_db, self.input_meter.speaking)
         if self._on_input is not None:
             self._guard(self._on_input, pcm, at)
         if len(self._frames) >= FRAMES_KEPT:
             self._frames.popleft()
             self.dropped_frames += 1
-        self._frames.append((frame, block.called))
+        frame = CapturedFrame(pcm, at, self.input_meter.level_db, self.input_meter.speaking)
+        self._frames.append((frame, called))
         self._news.set()
 
     def _cancel(self, work: Callable[..., Any], *arguments: object) -> Any:

@@ -76,7 +76,7 @@ def whole_samples(pcm: bytes) -> bytes:
     return pcm if len(pcm) % SAMPLE_BYTES == 0 else pcm[: len(pcm) - 1]
 
 
-def duration_ms(pcm: bytes, rate: int) -> float:
+def duration_ms(pcm: bytes | bytearray, rate: int) -> float:
     """How long this PCM sounds."""
     return 1000 * (len(pcm) // SAMPLE_BYTES) / rate
 
@@ -169,7 +169,10 @@ class Resampler:
 
 
 class Fitter:
-    """A resampler whose pieces always have the length asked for: what it holds back at first is silence."""
+    """A resampler whose pieces always have the length asked for: what it holds back at first is silence.
+
+    What goes in over time has to be what is asked for, at the other rate.
+    """
 
     def __init__(self, source: int, target: int) -> None:
         self._resampler = Resampler(source, target)
@@ -182,8 +185,8 @@ class Fitter:
             return pcm
         self._waiting += self._resampler.process(pcm)
         missing = size - len(self._waiting)
-        if missing > 0:
-            self._waiting[:0] = bytes(missing)
+        if missing > 0:  # with some more, so that a sample too few does not become a click later
+            self._waiting[:0] = bytes(missing + samples // 8 * SAMPLE_BYTES)
         taken = bytes(self._waiting[:size])
         del self._waiting[:size]
         return taken

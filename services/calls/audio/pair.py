@@ -19,7 +19,7 @@ from services.errors import Category, ServiceError
 log = logging.getLogger(__name__)
 
 OPEN_SECONDS = 10.0
-CLOSE_SECONDS = 5.0
+CLOSE_SECONDS = 1.5
 WATCH_SECONDS = 0.2
 LOSSES = 3
 LOSSES_WITHIN = 10.0
@@ -158,6 +158,7 @@ class DevicePair:
             await in_daemon_thread(stream.close, CLOSE_SECONDS, name="callboard-audio-close")
         except TimeoutError:
             log.warning("%s did not close in time", stream.device.name)
+            devices.give_up()
 
     def _close_behind(self, stream: DeviceStream) -> None:
         threading.Thread(target=stream.close, name="callboard-audio-close", daemon=True).start()

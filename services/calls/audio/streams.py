@@ -17,19 +17,20 @@ import numpy as np
 
 from services.calls.audio import devices
 from services.calls.audio.devices import PORTAUDIO, WORDS, DeviceInfo, Kind
-from services.calls.audio.formats import FRAME_MS, Fitter
+from services.calls.audio.formats import FRAME_MS, Fitter, Resampler
 from services.calls.audio.playout import Block, Playout
 from services.errors import ServiceError
 
 log = logging.getLogger(__name__)
 
-LATENCY = {"input": 0.02, "output": 0.06}
-"""Seconds that the device is asked to buffer: three blocks for the loudspeaker, so that a busy program
-does not starve it."""
+LATENCY = {"input": 0.08, "output": 0.06}
+"""Seconds that the device is asked to buffer. On ALSA a quarter of it is a block. A microphone's blocks are
+handed over when they are full, so its buffer costs no delay; the loudspeaker's does, and keeps a busy
+program from starving it."""
 INPUT_KEPT = 250
 OUTPUT_KEPT = 500
 """Blocks that wait for the event loop at most (5 and 10 s)."""
-SILENT_SECONDS = 1.5
+SILENT_SECONDS = 0.8
 """A device whose callback did not come for this long is dead."""
 FIRST_SECONDS = 4.0
 """The same before its first callback."""
@@ -71,20 +72,22 @@ class InputPort:
         """Blocks that were lost before they reached us."""
         self._now = now
         self._wake = wake
-        self._channels = 1
-        self._fitter = Fitter(rate, rate)
+        self._rate, self._channels = rate, 1
+        self._resampler = Resampler(rate, rate)
 
     def configure(self, rate: int, channels: int) -> None:
         """The stream's real rate and channels, before it starts."""
-        self._channels = channels
-        self._fitter = Fitter(rate, self.wanted_rate)
+        self._rate, self._channels = rate, channels
+        self._resampler = Resampler(rate, self.wanted_rate)
 
     def __call__(self, data: Any, frames: int, time: Any, status: Any) -> None:
         now = self._now()
         self.last = now
         with contextlib.suppress(Exception):
             lag = float(time.currentTime - time.inputBufferAdcTime)
-            self.lag = lag if 0 < lag < 1 else FRAME_MS / 1000
+            # Some hosts tell when the block was read instead of when it began.
+            least = frames / self._rate
+            self.lag = lag if least < lag < 1 else least
             if not self.enabled:
                 return
             if status.input_overflow or len(self.blocks) == INPUT_KEPT:
@@ -92,13 +95,13 @@ class InputPort:
             self.blocks.append(Captured(bytes(data), now, now - self.lag))
             self._wake()
 
-    def frame(self, block: Captured, samples: int) -> bytes:
+    def mono(self, block: Captured) -> bytes:
         """A block as mono PCM in the wanted rate. On the loop."""
         pcm = block.pcm
         if self._channels > 1:
             wide = np.frombuffer(pcm, "<i2").reshape(-1, self._channels)
             pcm = wide.mean(axis=1).astype("<i2").tobytes()
-        return self._fitter.fit(pcm, samples)
+        return self._resampler.process(pcm)
 
 
 class OutputPort:
@@ -121,6 +124,7 @@ class OutputPort:
         self._rate = playout.rate
         self._channels = 1
         self._fitter = Fitter(playout.rate, playout.rate)
+        self._owed = 0.0
         self._forget = False
         self._least_lag = 0.0
 
@@ -147,7 +151,10 @@ class OutputPort:
             if self._forget:
                 self._forget = False
                 self._fitter.reset()
-            block = self._playout.take(round(frames * self.wanted_rate / self._rate), now)
+            self._owed += frames * self.wanted_rate / self._rate
+            samples = int(self._owed)
+            self._owed -= samples
+            block = self._playout.take(samples, now)
             if status.output_underflow and block.length:
                 self.trouble += 1
             pcm = self._fitter.fit(block.pcm, frames)
@@ -214,7 +221,9 @@ class DeviceStream:
         with PORTAUDIO:
             stream = factory(
                 samplerate=rate,
-                blocksize=rate * FRAME_MS // 1000,
+                # The host's own block size: with one of ours, PortAudio's thread on ALSA can be left in an
+                # endless loop when the device dies (its WaitForFrames, in releases up to 19.7.0).
+                blocksize=0,
                 device=self.device.index,
                 channels=channels,
                 dtype="int16",
@@ -236,33 +245,34 @@ class DeviceStream:
 
     def restart(self) -> None:
         """Throw away what the device has buffered and go on. Raises ServiceError (`device_refused`)."""
-        with PORTAUDIO:
-            stream = self._stream
-            if stream is None:
-                return
-            try:
-                stream.abort()
-                self.port.last = None
-                self._started = self._now()
+        stream = self._stream
+        if stream is None:
+            return
+        try:
+            stream.abort()
+            self.port.last = None
+            self._started = self._now()
+            with PORTAUDIO:
                 stream.start()
-            except Exception as error:
-                raise ServiceError(
-                    f"The {WORDS[self.port.kind]} {self.device.name!r} does not go on: {_words(error)}",
-                    code="device_refused",
-                ) from error
+        except Exception as error:
+            raise ServiceError(
+                f"The {WORDS[self.port.kind]} {self.device.name!r} does not go on: {_words(error)}",
+                code="device_refused",
+            ) from error
 
     def close(self) -> None:
         """Let go of the device; may be called again. Never raises."""
-        with PORTAUDIO:
-            stream, self._stream = self._stream, None
-            if stream is None:
-                return
-            try:
-                stream.abort(ignore_errors=True)
+        stream, self._stream = self._stream, None
+        if stream is None:
+            return
+        try:
+            # Stopping a dead device can take for ever: others must not have to wait for it.
+            stream.abort(ignore_errors=True)
+            with PORTAUDIO:
                 stream.close(ignore_errors=True)
-            except Exception as error:
-                log.info("closing %s failed: %s", self.device.name, type(error).__name__)
-            devices.closed()
+                devices.closed()
+        except Exception as error:
+            log.info("closing %s failed: %s", self.device.name, type(error).__name__)
 
     def dead(self, now: float) -> bool:
         """Whether the device has stopped by itself. Does not block."""
