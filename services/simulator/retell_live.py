@@ -20,6 +20,7 @@ from services.simulator.retell_chat import RetellChats
 from services.simulator.retell_gateway import RetellGateway
 from services.simulator.retell_monitor import RetellMonitor
 from services.simulator.retell_store import RetellStore, Versioned
+from services.simulator.retell_talk import MOST_MS
 from services.simulator.sockets import SocketRoutes
 from services.simulator.webrtc import MISSING, available
 from services.simulator.wire import BadCursor, Document, Json, Reply, Request, Router, answer, cut_page
@@ -78,6 +79,8 @@ class RetellLive:
         data = agent.versions[version].data
         name, language = str(data.get("agent_name") or ""), str(data.get("language") or "en")
         script, chosen = self._conversations.take_script(agent.id, name, language)
+        most = script.max_duration_ms or data.get("max_call_duration_ms") or MOST_MS
+        script = replace(script, max_duration_ms=int(most))
         engine, number = self._store.engine_of(data)
         own = None if engine is None else engine.versions[number].data.get("begin_message")
         if script.greeting is None:

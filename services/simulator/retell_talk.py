@@ -30,6 +30,9 @@ ENDED = {
 }  # fmt: skip
 """Reasons of a call's end for the ways a script can hang."""
 
+MOST_MS = 3_600_000
+"""The vendor's own limit of a call's duration."""
+
 HUGE = 16 * 1024 * 1024
 
 
@@ -99,6 +102,8 @@ class RetellTalk:
         self._calls.begin(self._call)
         self._log.begin()
         reason = "error_retell"
+        most = self._script.max_duration_ms or MOST_MS
+        limit = asyncio.get_running_loop().call_later(most / 1000, self.stop, "max_duration_reached")
         try:
             self._play(self._brain.greeting(), 0)
             while True:
@@ -108,6 +113,7 @@ class RetellTalk:
                     return reason
                 await self._take_in(what, value)
         finally:
+            limit.cancel()
             await self._hush()
             self._calls.end(self._call, reason)
             self._log.finish(1000, reason, failed=reason.startswith("error_"))
@@ -191,12 +197,16 @@ class RetellTalk:
             "role": "tool_call_invocation", "tool_call_id": tool_id, "name": tool.name,
             "arguments": json.dumps(tool.arguments, ensure_ascii=False),
         })  # fmt: skip
+        called = {"id": tool_id, "name": tool.name, "type": "custom", "arguments": tool.arguments}
+        line = self._log.add(Line("agent", None, self._log.now_ms(), tool_calls=[{**called, "called": True}]))
         await asyncio.sleep(tool.took_ms / 1000)
         content = tool.result if isinstance(tool.result, str) else json.dumps(tool.result, ensure_ascii=False)
         self._add({
             "role": "tool_call_result", "tool_call_id": tool_id, "content": content,
             "successful": not tool.is_error,
         })  # fmt: skip
+        answer = {"id": tool_id, "name": tool.name, "type": "custom", "result": content}
+        line.tool_results.append({**answer, "is_error": tool.is_error, "took_ms": tool.took_ms})
         return tool.is_error
 
     async def _utter(self, words: Say, think_ms: int, hang: Hang | None) -> None:

@@ -21,6 +21,7 @@ FRAME = RATE // 50
 _BYTES = FRAME * 2
 _TIME_BASE = fractions.Fraction(1, RATE)
 _SILENCE = bytes(_BYTES)
+_GAP_MS = 200
 
 
 class MixTrack(MediaStreamTrack):
@@ -119,10 +120,20 @@ class MixTrack(MediaStreamTrack):
 
 
 async def listen(track: Any, heard: Callable[[bytes], None]) -> None:
-    """Hand every frame of an incoming track to `heard`, mixed down to mono 48 kHz, until the track ends."""
+    """Hand every frame of an incoming track to `heard`, mixed down to mono 48 kHz, until the track ends.
+
+    A muted or silent sender may send nothing at all: that is handed on as silence.
+    """
+    begun = False
     with contextlib.suppress(MediaStreamError):
         while True:
-            frame = await track.recv()
+            try:
+                async with asyncio.timeout(_GAP_MS / 1000 if begun else None):
+                    frame = await track.recv()
+            except TimeoutError:
+                heard(bytes(_GAP_MS * RATE // 500))
+                continue
+            begun = True
             samples = frame.to_ndarray().reshape(-1, len(frame.layout.channels)).astype(np.int32)
             heard(samples.mean(axis=1).astype("<i2").tobytes())
 

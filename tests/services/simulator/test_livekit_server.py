@@ -12,8 +12,11 @@ from typing import Any
 import httpx
 import pytest
 from livekit import rtc
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from services.simulator import Simulator, SimulatorOptions, speech, webrtc
+from services.simulator.livekit_wire import decode
 from tests.support.simulator import RunningSimulator
 from tests.support.webrtc_caller import level, pitches, until
 
@@ -254,6 +257,21 @@ async def test_a_token_opens_its_room_once_and_only_a_real_one_does(
     assert (await elevenlabs.get("/rtc/validate?access_token=x")).status_code == 401
 
 
+async def test_malformed_signalling_closes_the_room(
+    simulator: RunningSimulator, elevenlabs: httpx.AsyncClient
+) -> None:
+    agent = (await simulator.agents("elevenlabs"))[0]["agent_id"]
+    given = (await elevenlabs.get("/v1/convai/conversation/token", params={"agent_id": agent})).json()
+    url = simulator.elevenlabs_url.replace("http", "ws")
+    async with connect(f"{url}/rtc?access_token={given['token']}", proxy=None) as socket:
+        assert decode("SignalResponse", bytes(await socket.recv()))["join"]["room"]["sid"]
+        await socket.send(b"\xff\xff\xff")
+        with pytest.raises(ConnectionClosed) as closed:
+            await socket.recv()
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1003
+
+
 async def test_the_simulator_stops_in_mid_sentence() -> None:
     served = Simulator(SimulatorOptions(agents=4))
     await served.start()
@@ -274,9 +292,6 @@ async def test_the_simulator_stops_in_mid_sentence() -> None:
 async def test_without_aiortc_the_room_says_so(
     simulator: RunningSimulator, elevenlabs: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from websockets.asyncio.client import connect
-    from websockets.exceptions import InvalidStatus
-
     monkeypatch.setattr(webrtc, "installed", lambda: False)
     url = simulator.elevenlabs_url.replace("http", "ws")
     with pytest.raises(InvalidStatus) as refused:

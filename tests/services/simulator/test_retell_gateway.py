@@ -290,6 +290,32 @@ async def test_a_crash_leaves_no_farewell(simulator: RunningSimulator, retell: h
         assert (await call.reaches("error"))["disconnection_reason"] == "error_unknown"
 
 
+async def test_a_call_lasts_no_longer_than_it_may(
+    simulator: RunningSimulator, retell: httpx.AsyncClient
+) -> None:
+    await set_script(retell, greeting=LONG, max_duration_ms=400)
+    async with web_call(simulator, retell) as call:
+        await call.join()
+        found = await call.reaches("ended")
+        assert found["disconnection_reason"] == "max_duration_reached"
+        assert found["transcript_object"][0]["content"].endswith("…")
+
+
+async def test_a_caller_whose_track_falls_silent_has_finished(
+    simulator: RunningSimulator, retell: httpx.AsyncClient
+) -> None:
+    """No more packets mean silence: a muted client sends none."""
+    await set_script(retell, greeting="", turns=[{"heard": "Hi", "say": "Hello"}])
+    async with web_call(simulator, retell) as call:
+        await call.join()
+        await call.reaches("ongoing")
+        call.caller.say(speech.tones("one two three", RATE))
+        await until(lambda: len(call.caller.microphone.queue) < 9600, "most was sent")
+        call.caller.peer.getSenders()[0].replaceTrack(None)
+        assert (await call.says("user"))[0]["content"] == "Hi"
+        assert (await call.says("agent"))[0]["content"] == "Hello"
+
+
 async def test_nobody_joins() -> None:
     vendor = RetellVendor(2, 1, "key", "limited", SystemClock())
     vendor.live.gateway.join_ms = 20
