@@ -153,23 +153,35 @@ class ElevenLabsLivekit(Transport):
         self._packets.put_nowait(data)
 
     def on_agent_left(self) -> None:
-        self._finish_soon(Ended(EndReason.AGENT_ENDED, by="agent"))
+        # While the line is broken livekit empties the room by itself.
+        if self._broken is None:
+            self._finish_soon(Ended(EndReason.AGENT_ENDED, by="agent"))
 
     def on_reconnecting(self) -> None:
         self._emit(StateChanged(CallState.RECONNECTING, "the media server is looked for again"))
-        if self._broken is None or self._broken.done():
+        if self._broken is None:
             self._broken = self._own(self._give_up(), "reconnecting")
 
     def on_reconnected(self) -> None:
-        if self._broken is not None:
-            self._broken.cancel()
+        broken, self._broken = self._broken, None
+        if broken is not None:
+            broken.cancel()
         self._emit(StateChanged(CallState.LIVE, "connected again"))
 
     def on_disconnected(self, reason: str) -> None:
         word = reason.lower().replace("_", " ")
-        lost = (EndReason.CONNECTION_LOST, "vendor", f"the media server is gone ({word})")
-        known, by, detail = _ENDINGS.get(reason, lost)
+        known, by, detail = _ENDINGS.get(
+            reason, (EndReason.CONNECTION_LOST, "vendor", f"the media server is gone ({word})")
+        )
+        if known is EndReason.UNREACHABLE and self._live:
+            known, detail = EndReason.CONNECTION_LOST, "the room could not be joined again"
         self._finish_soon(Ended(known, detail, by))
+
+    @property
+    def _live(self) -> bool:
+        """Whether the conversation began."""
+        begun = self._begun
+        return begun is not None and begun.done() and not begun.cancelled() and begun.exception() is None
 
     async def _give_up(self) -> None:
         await asyncio.sleep(self._times.reconnect)
