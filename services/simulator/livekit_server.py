@@ -49,7 +49,10 @@ class Doorman(Protocol):
 
 
 class LiveKitServer:
-    """Serves the rooms of one account. A token opens its room once (assumed)."""
+    """Serves the rooms of one account.
+
+    A token opens one conversation (assumed); it may be tried again until that has begun.
+    """
 
     def __init__(self, doorman: Doorman, conversations: Conversations) -> None:
         self._doorman = doorman
@@ -62,9 +65,8 @@ class LiveKitServer:
     def _claims(self, headers: Mapping[bytes, bytes], query: Mapping[str, str]) -> Json | None:
         given = headers.get(b"authorization", b"").decode("latin-1").removeprefix("Bearer ")
         claims = self._doorman.admitted(given or query.get("access_token", ""))
-        if claims is None or self._conversations.get(claims["conversation_id"]) is not None:
-            return None
-        return claims
+        used = None if claims is None else self._conversations.get(claims["conversation_id"])
+        return None if used is not None and used.started_ms is not None else claims
 
     def _validate(self, request: Request) -> Reply:
         if self._claims(request.headers, request.query) is None:

@@ -236,7 +236,7 @@ async def test_a_client_that_just_goes_ends_the_conversation(
         assert ended["end_code"] == 1000
 
 
-async def test_a_token_opens_its_room_once_and_only_a_real_one_does(
+async def test_a_token_opens_one_conversation_and_only_a_real_one_does(
     simulator: RunningSimulator, elevenlabs: httpx.AsyncClient
 ) -> None:
     client = Client()
@@ -247,8 +247,12 @@ async def test_a_token_opens_its_room_once_and_only_a_real_one_does(
     given = (await elevenlabs.get("/v1/convai/conversation/token", params={"agent_id": agent})).json()
     query = {"access_token": given["token"]}
     assert (await elevenlabs.get("/rtc/validate", params=query)).status_code == 200
-    first, second = Client(), Client()
+    early, first, second = Client(), Client(), Client()
+    await early.join(simulator.elevenlabs_url, given["token"])
+    await early.close()
     await first.join(simulator.elevenlabs_url, given["token"])
+    await first.begin()
+    await first.gets("conversation_initiation_metadata")
     assert (await elevenlabs.get("/rtc/validate", params=query)).status_code == 401
     with pytest.raises(rtc.ConnectError):
         await second.join(simulator.elevenlabs_url, given["token"])
