@@ -22,8 +22,11 @@ MODULE_MS = 10
 FAR_DB = -50.0
 """The loudspeaker counts as playing above this level."""
 FAR_HOLD_MS = 400
-QUIET_POWER = 10.0**-7.5 * 32768.0**2
-"""Below -75 dBFS in the microphone there is nothing to measure."""
+QUIET_DB = -65.0
+"""Below this there is nothing in the microphone to measure."""
+ABOVE_ROOM_DB = 8.0
+ROOM_RISE_DB = 0.03
+"""A frame, for a room that becomes louder."""
 SMOOTHING = 0.97
 CANCELLED_DB = 3.0
 MEASURED_FRAMES = 20
@@ -142,11 +145,12 @@ class LivekitEcho:
 
     @property
     def state(self) -> EchoState:
-        return EchoState.CANCELLING if self._gain.cancelling else EchoState.READY
+        reduced = self._gain.db
+        return EchoState.READY if reduced is None or reduced < CANCELLED_DB else EchoState.CANCELLING
 
     @property
     def reduction_db(self) -> float | None:
-        return self._gain.far_db
+        return self._gain.db
 
     def set_delay(self, ms: int) -> None:
         self._module.set_stream_delay_ms(max(0, min(500, ms)))
@@ -184,15 +188,17 @@ class LivekitEcho:
 
 
 class _Reduction:
-    """How much quieter the microphone becomes while the loudspeaker plays, and while it does not.
+    """How much quieter the microphone becomes while the loudspeaker plays.
 
-    The second is what noise suppression does by itself; only what exceeds it is called cancelled echo.
+    Only what is louder than the room counts: that noise suppression makes the room quieter is no echo
+    cancelled, and with a headset there is nothing else.
     """
 
     def __init__(self) -> None:
         self._far_ms = 0
-        self._sums = {True: [0.0, 0.0], False: [0.0, 0.0]}
-        self._frames = {True: 0, False: 0}
+        self._before = self._after = 0.0
+        self._frames = 0
+        self._room_db = 0.0
 
     def far(self, pcm: bytes) -> None:
         if _level(pcm) > FAR_DB:
@@ -202,27 +208,19 @@ class _Reduction:
         playing = self._far_ms > 0
         self._far_ms = max(0, self._far_ms - MODULE_MS)
         power = _power(before)
-        if power < QUIET_POWER:
-            return
-        sums = self._sums[playing]
-        sums[0] = SMOOTHING * sums[0] + power
-        sums[1] = SMOOTHING * sums[1] + _power(after)
-        self._frames[playing] += 1
+        level = level_of(power)
+        self._room_db = min(level, self._room_db + ROOM_RISE_DB)
+        if playing and level > max(QUIET_DB, self._room_db + ABOVE_ROOM_DB):
+            self._before = SMOOTHING * self._before + power
+            self._after = SMOOTHING * self._after + _power(after)
+            self._frames += 1
 
-    def _db(self, playing: bool) -> float | None:
-        before, after = self._sums[playing]
-        if self._frames[playing] < MEASURED_FRAMES or before <= 0:
+    @property
+    def db(self) -> float | None:
+        """None until there was an echo to measure."""
+        if self._frames < MEASURED_FRAMES:
             return None
-        return 10 * float(np.log10(before / max(after, 1e-3)))
-
-    @property
-    def far_db(self) -> float | None:
-        return self._db(True)
-
-    @property
-    def cancelling(self) -> bool:
-        reduced = self._db(True)
-        return reduced is not None and reduced - max(0.0, self._db(False) or 0.0) >= CANCELLED_DB
+        return 10 * float(np.log10(self._before / max(self._after, 1e-3)))
 
 
 def open_echo(wanted: bool, rate: int, *, half_duplex: bool = True) -> EchoCanceller:
