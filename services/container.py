@@ -201,6 +201,7 @@ class Services:
 
         async def forget_calls(company: str) -> None:
             await self.calls.delete_company(company)
+            await self.telephony.forget(company)
 
         return CompanyService(
             self.open_database,

@@ -208,18 +208,20 @@ class CallHistory:
         return len(lost)
 
     async def _settle_dead(self, row: CallRow) -> None:
-        folder = Path(row.folder)
-        messages = await asyncio.to_thread(read_messages, folder)
+        folder = Path(row.folder) if row.folder else None
+        messages = await asyncio.to_thread(read_messages, folder) if folder is not None else ()
         live = folded(messages)
         placed = row.transport is not TransportKind.PHONE or row.conversation_id or not row.number
         reason = EndReason.INTERRUPTED if placed else EndReason.MAYBE_PLACED
         ended = live.ended or Ended(reason, "Callboard was stopped while the call ran", by="us")
         live.ended = ended
-        try:
-            await asyncio.to_thread(write_derived, folder, live, transcript=row.has_transcript)
-        except OSError:
-            log.warning("the folder of call %s cannot be completed", row.id)
-        has_audio = await asyncio.to_thread(has_audio_in, folder)
+        has_audio = False
+        if folder is not None:
+            try:
+                await asyncio.to_thread(write_derived, folder, live, transcript=row.has_transcript)
+            except OSError:
+                log.warning("the folder of call %s cannot be completed", row.id)
+            has_audio = await asyncio.to_thread(has_audio_in, folder)
         last = row.started_at + (messages[-1][0] if messages else 0)
         database = await self._open_database()
         await database.write(

@@ -19,6 +19,7 @@ from services.model import Provider
 
 if TYPE_CHECKING:
     from services.agents import BundlePart
+    from services.calls.scenario.model import Scenario
     from services.calls.transport import Transport
 
 WITH_DEVICES = frozenset({TransportKind.MICROPHONE, TransportKind.WEBRTC})
@@ -34,10 +35,9 @@ class Wanted:
     access: VendorAccess | None
     brief: Brief
     tools: Sequence[str] = ()
-    scenario: Path | None = None
+    scenario: Scenario | None = None
+    """What a mock plays."""
     seed: int = 0
-    audio: bool = False
-    """Mock only: whether it speaks through the audio line."""
     bundle: tuple[BundlePart, ...] = ()
 
 
@@ -108,11 +108,18 @@ def _webrtc(wanted: Wanted, access: VendorAccess) -> Transport:
 
 
 def _mock(wanted: Wanted, clock: Clock) -> Transport:
-    from services.calls.scenario import default_scenario, load_scenario
     from services.calls.transports.mock import MockTransport
 
-    scenario = load_scenario(wanted.scenario) if wanted.scenario else default_scenario()
-    return MockTransport(scenario, clock=clock, seed=wanted.seed)
+    if wanted.scenario is None:
+        raise UsageError("A mock needs a scenario to play", code="no_scenario")
+    return MockTransport(wanted.scenario, clock=clock, seed=wanted.seed)
+
+
+def read_scenario(path: Path | None) -> Scenario:
+    """The scenario of a file, or the built-in one. Blocking. Raises UsageError for a wrong file."""
+    from services.calls.scenario import default_scenario, load_scenario
+
+    return load_scenario(path) if path is not None else default_scenario()
 
 
 def needs_authorization(bundle: Sequence[BundlePart]) -> bool:

@@ -23,7 +23,7 @@ from services.calls.model import (
     CallTarget,
     TransportKind,
 )
-from services.calls.opening import WITH_DEVICES, Wanted, make_transport, unavailable
+from services.calls.opening import WITH_DEVICES, Wanted, make_transport, read_scenario, unavailable
 from services.calls.recording import Recorder
 from services.calls.session import CallSession
 from services.calls.tools import ToolBox
@@ -152,9 +152,7 @@ class CallService(CallHistory):
         target = await self.target(request.agent_row)
         problem = await self.audio_problem() if request.devices else ""
         available = tuple((kind, unavailable(kind, target, problem)) for kind in TransportKind)
-        parts: tuple[BriefPart, ...] = ()
-        if request.brief or request.agent_row is not None:
-            parts = await self._check(request, target)
+        parts = await self._check(request, target)
         warnings: list[str] = []
         question = ""
         if request.transport is TransportKind.PHONE and request.agent_row is not None:
@@ -173,12 +171,18 @@ class CallService(CallHistory):
     async def _check(self, request: CallRequest, target: CallTarget) -> tuple[BriefPart, ...]:
         from services.calls.brief import check_brief
 
-        if not target.provider:
-            return ()
+        provider = Provider(target.provider) if target.provider else None
         bundle = await self._bundle(request.agent_row)
-        return await asyncio.to_thread(
-            check_brief, request.brief, Provider(target.provider), bundle, request.transport
-        )
+        return await asyncio.to_thread(check_brief, request.brief, provider, bundle, request.transport)
+
+    async def _checked(self, request: CallRequest, target: CallTarget) -> CallRequest:
+        """The request with what the agent would ignore left out. Raises ServiceError (`brief_refused`)."""
+        from services.calls.brief import usable
+
+        parts = await self._check(request, target)
+        if not request.anyway:
+            _refuse_brief(parts)
+        return replace(request, brief=usable(request.brief, parts))
 
     async def _bundle(self, agent_row: int | None) -> tuple[BundlePart, ...]:
         view = await self._agents.bundle(agent_row) if agent_row is not None else None
@@ -229,8 +233,7 @@ class CallService(CallHistory):
         a part of the brief, `not_confirmed` for a number nobody said yes to.
         """
         target = await self.target(request.agent_row)
-        if request.brief and request.agent_row is not None and not request.anyway:
-            _refuse_brief(await self._check(request, target))
+        request = await self._checked(request, target)
         await self._load_tools()
         call_id = self._new_id()
         database = await self._open_database()
@@ -340,7 +343,9 @@ class CallService(CallHistory):
                 advice=why,
                 code="not_offered",
             )
-        access = await self.access(target) if request.transport is not TransportKind.MOCK else None
+        mock = request.transport is TransportKind.MOCK
+        scenario = await asyncio.to_thread(read_scenario, request.scenario) if mock else None
+        access = None if mock else await self.access(target)
         bundle = await self._bundle(request.agent_row)
         wanted = Wanted(
             target,
@@ -348,7 +353,7 @@ class CallService(CallHistory):
             access,
             request.brief,
             self.tools.names,
-            request.scenario,
+            scenario,
             request.seed,
             bundle=bundle,
         )
