@@ -62,14 +62,13 @@ async def make_phone(
     from services.calls.telephony.vendors import open_phone
     from services.calls.transports.phone import PhoneTransport
 
-    twilio = await telephony.client(target.company)
     return PhoneTransport(
-        open_phone(access, clock),
+        lambda: open_phone(access, clock),
         target.agent_id,
         number,
         RowIntents(call_id, open_database),
         clock=clock,
-        twilio=twilio,
+        open_twilio=await telephony.opener(target.company),
         source=request.from_number,
         allowed=known.allowed,
         confirmed=request.confirmed,

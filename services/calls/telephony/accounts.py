@@ -141,6 +141,14 @@ class TelephonyService:
 
         Raises `ServiceError` when the token is not in the secret store.
         """
+        opener = await self.opener(company)
+        return opener() if opener is not None else None
+
+    async def opener(self, company: str) -> Callable[[], TwilioClient] | None:
+        """Opens the account's client as often as it is called; None without an account.
+
+        Raises `ServiceError` when the token is not in the secret store.
+        """
         known = await self.show(company)
         if not known.has_account:
             return None
@@ -152,7 +160,8 @@ class TelephonyService:
                 advice=f"enter it: callboard phone set {known.company}",
                 code="no_key",
             )
-        return await self._open(known.account_sid, token, known.base_url)
+        address = await self._address() if self._address is not None else known.base_url
+        return lambda: TwilioClient(known.account_sid, Secret(token), clock=self._clock, base_url=address)
 
     async def test(self, company: str) -> TwilioAccount:
         """Ask Twilio whether the stored account and token work. Raises `ServiceError`."""
