@@ -17,8 +17,8 @@ from textual.worker import Worker, WorkerState
 
 from app.paths import stylesheet
 from app.pulse import Pulse
-from app.terminal import HANGUP_CODE, end_without_fail, steady_driver, watch_hangup
-from screens.actions import ACTIVITY, AGENTS, COMPANIES, EVERYWHERE, bindings_of
+from app.terminal import HANGUP_CODE, end_without_fail, flush_interval, steady_driver, watch_hangup
+from screens.actions import ACTIVITY, AGENTS, CALL, CALLS, COMPANIES, EVERYWHERE, bindings_of
 from screens.agents import AgentsScreen
 from screens.frame import Frame
 from screens.glyphs import ASCII, UNICODE
@@ -28,6 +28,8 @@ from services.errors import ServiceError, VaultLocked
 
 if TYPE_CHECKING:
     from textual.command import Provider
+
+    from screens.call_ports import Session
 
 LEAVE_DEMO = "leave demo"
 """The app's result when the operator wants to set up a company of their own."""
@@ -62,6 +64,8 @@ class Callboard(App[str], inherit_bindings=False):
         super().__init__(driver_class=driver_class)
         self._pulse = Pulse(self)
         self.live = self._pulse.live
+        self.live.call_ended = self._call_ended
+        self.flush_every = flush_interval(os.environ)
         self._choose_theme()
 
     # -- look -------------------------------------------------------------------------------------
@@ -192,8 +196,8 @@ class Callboard(App[str], inherit_bindings=False):
                 return bool(self.copied)
             case "switch_theme":
                 return self.theme != PLAIN
-            case "quit":
-                return True
+            case "go_call":
+                return bool(self.live.calls) and getattr(self.screen, "place", "") != CALL
         return True
 
     async def _on_key(self, event: events.Key) -> None:
@@ -217,8 +221,14 @@ class Callboard(App[str], inherit_bindings=False):
             while len(self.screen_stack) > 1:
                 self.pop_screen()
             return
+        while len(self.screen_stack) > 2:
+            self.pop_screen()
         screen: Frame
-        if place == COMPANIES:
+        if place == CALLS:
+            from screens.calls import CallsScreen
+
+            screen = CallsScreen(self)
+        elif place == COMPANIES:
             from screens.companies import CompaniesScreen
 
             screen = CompaniesScreen(self)
@@ -246,6 +256,30 @@ class Callboard(App[str], inherit_bindings=False):
 
     def action_go_agents(self) -> None:
         self._go(AGENTS)
+
+    def action_go_calls(self) -> None:
+        self._go(CALLS)
+
+    def action_go_call(self) -> None:
+        from screens.calling import open_call
+
+        frame = self.screen
+        if isinstance(frame, Frame) and self.live.calls:
+            open_call(frame, self.live.calls[-1])
+
+    def _call_ended(self, session: Session) -> None:
+        from screens.calling import tell_end
+
+        frame = next(screen for screen in reversed(self.screen_stack) if isinstance(screen, Frame))
+        tell_end(frame, session)
+
+    async def action_quit(self) -> None:
+        """Leave; calls that go on are ended first."""
+        if self.live.calls:
+            from screens.calling import end_all
+
+            await end_all(self.live.calls)
+        self.exit()
 
     def action_go_companies(self) -> None:
         self._go(COMPANIES)

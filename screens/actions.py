@@ -7,57 +7,20 @@ action makes sense now; the key line and the palette show only those that do.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from textual.binding import Binding, BindingType
+
+from screens.action import Action as Action
+from screens.call_actions import CALL as CALL
+from screens.call_actions import CALL_ACTIONS
+from screens.call_actions import CALLS as CALLS
+from screens.call_actions import REPLAY as REPLAY
 
 EVERYWHERE = "everywhere"
 AGENTS = "agents"
 COMPANIES = "companies"
 ACTIVITY = "activity"
 DETAIL = "detail"
-PLACES = (AGENTS, DETAIL, COMPANIES, ACTIVITY, EVERYWHERE)
-
-
-@dataclass(frozen=True, slots=True)
-class Action:
-    """One thing to do. `keys` are Textual's names; `label` is the word in the key line, `help` one sentence.
-
-    `weight` decides what stays when the key line is too narrow: the smaller, the longer it stays.
-    0 keeps it out of the key line altogether.
-    """
-
-    id: str
-    keys: tuple[str, ...]
-    label: str
-    help: str
-    group: str
-    place: str
-    weight: int = 0
-    palette: bool = True
-
-    @property
-    def binding_id(self) -> str:
-        return f"{self.place}.{self.id}"
-
-    @property
-    def shown_keys(self) -> tuple[str, ...]:
-        """The keys as a person reads them."""
-        return tuple(_KEY_WORDS.get(key, key) for key in self.keys)
-
-
-_KEY_WORDS = {
-    "question_mark": "?",
-    "slash": "/",
-    "colon": ":",
-    "escape": "esc",
-    "pageup": "page up",
-    "pagedown": "page down",
-    "left_square_bracket": "[",
-    "right_square_bracket": "]",
-    "ctrl+q": "ctrl+q",
-    "shift+tab": "shift+tab",
-}
+PLACES = (AGENTS, DETAIL, CALLS, CALL, REPLAY, COMPANIES, ACTIVITY, EVERYWHERE)
 
 ACTIONS: tuple[Action, ...] = (
     # -- agents -----------------------------------------------------------------------------------
@@ -89,6 +52,7 @@ ACTIONS: tuple[Action, ...] = (
     Action(
         "open", ("enter",), "open", "Overview, configuration and history of the agent.", "Choose", AGENTS, 15
     ),
+    Action("call", ("c",), "call", "Talk to this agent: microphone, text, phone.", "Call", AGENTS, 14),
     Action("copy", ("y",), "copy", "Copy the error, or the vendor's id of the agent.", "Choose", AGENTS, 50),
     Action(
         "break_agent",
@@ -146,6 +110,7 @@ ACTIONS: tuple[Action, ...] = (
     ),
     Action("scroll_first", ("home", "g"), "top", "To the top.", "Move", DETAIL, 0, False),
     Action("scroll_last", ("end", "G"), "bottom", "To the bottom.", "Move", DETAIL, 0, False),
+    *CALL_ACTIONS,
     # -- companies --------------------------------------------------------------------------------
     Action("add_company", ("a",), "add company", "Add a company.", "Companies", COMPANIES, 10),
     Action(
@@ -198,8 +163,10 @@ ACTIONS: tuple[Action, ...] = (
     ),
     # -- everywhere -------------------------------------------------------------------------------
     Action("go_agents", ("1",), "agents", "The agents.", "Everywhere", EVERYWHERE),
-    Action("go_companies", ("2",), "companies", "Companies and their connections.", "Everywhere", EVERYWHERE),
-    Action("go_activity", ("3",), "activity", "Syncs that ran, and the audit log.", "Everywhere", EVERYWHERE),
+    Action("go_calls", ("2",), "calls", "Calls that were made, and live ones.", "Everywhere", EVERYWHERE),
+    Action("go_companies", ("3",), "companies", "Companies and their connections.", "Everywhere", EVERYWHERE),
+    Action("go_activity", ("4",), "activity", "Syncs that ran, and the audit log.", "Everywhere", EVERYWHERE),
+    Action("go_call", ("0",), "live call", "To the call that goes on.", "Everywhere", EVERYWHERE, 7),
     Action(
         "go_to",
         ("colon", "ctrl+p"),

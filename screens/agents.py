@@ -137,7 +137,7 @@ class AgentsScreen(DemoKeys, MovingKeys, Frame):
                 ("No agents yet", Tone.PLAIN),
                 ("", Tone.PLAIN),
                 ("S asks the vendors for them", Tone.ACCENT),
-                ("2 shows the companies and their connections", Tone.MUTED),
+                ("3 shows the companies and their connections", Tone.MUTED),
             ]
         return [
             ("Welcome to Callboard", Tone.ACCENT),
@@ -162,7 +162,7 @@ class AgentsScreen(DemoKeys, MovingKeys, Frame):
             return bool(self.filtering or self.live.syncing or self.board.filter or self.board.marks)
         if method == "open":
             return bool(self.board.shown) or self._unset
-        if method in ("mark", "mark_all", "copy", "order"):
+        if method in ("mark", "mark_all", "copy", "order", "call"):
             return bool(self.board.shown)
         if method == "filter":
             return bool(self.board.cards)
@@ -323,6 +323,13 @@ class AgentsScreen(DemoKeys, MovingKeys, Frame):
             self.console_app.copy(f"{card.name}: {card.error.message}. {card.error.advice}", "the error")
         else:
             self.console_app.copy(card.agent_id, f"the id of {card.name}")
+
+    def action_call(self) -> None:
+        from screens.calling import begin_call
+
+        card = self.grid.current
+        if card is not None:
+            begin_call(self, card.id, card.name)
 
     async def action_open(self) -> None:
         from screens.detail import DetailPane

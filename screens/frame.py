@@ -22,6 +22,8 @@ class Console(Protocol):
     services: Services
     live: Live
     glyphs: Glyphs
+    flush_every: float
+    """Seconds between repaints of live data; more over a slow link."""
 
     def perform(self, work: Callable[[], Awaitable[object]], *, group: str = "work") -> None:
         """Run it in the background; whatever it raises is told to the operator."""
@@ -45,6 +47,8 @@ class Frame(Screen[None]):
     """A screen of the console. Subclasses name their `place`, yield their work and answer `is_available`."""
 
     place = EVERYWHERE
+    tab = ""
+    """The place whose tab is marked, where that is another one."""
     AUTO_FOCUS = ""
 
     def __init__(self, console: Console) -> None:
@@ -54,7 +58,7 @@ class Frame(Screen[None]):
         self.live = console.live
         self.glyphs = console.glyphs
         self.zone = console.services.settings.timezone
-        self.top = TopBar(self.live, self.place, self.zone, self.glyphs)
+        self.top = TopBar(self.live, self.tab or self.place, self.zone, self.glyphs)
         self.keys = KeyLine(self.hints)
         self._left = False
 

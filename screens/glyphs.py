@@ -90,6 +90,11 @@ class Glyphs:
     arrow: str
     function: str
     hidden: str
+    levels: str
+    """Eight heights of a bar, the lowest first."""
+    pause: str
+    rule: str
+    """A thin line from left to right."""
 
 
 UNICODE = Glyphs(
@@ -118,6 +123,9 @@ UNICODE = Glyphs(
     arrow="→",
     function="ƒ",
     hidden="•",
+    levels="▁▂▃▄▅▆▇█",
+    pause="‖",
+    rule="─",
 )
 
 ASCII = Glyphs(
@@ -146,4 +154,7 @@ ASCII = Glyphs(
     arrow="->",
     function="f",
     hidden="*",
+    levels="_.,-=+*#",
+    pause="=",
+    rule="-",
 )

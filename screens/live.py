@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from screens.board import Board
 from screens.ports import Services
@@ -19,6 +20,7 @@ from services.events import (
     AgentReading,
     AgentsChanged,
     AgentSettled,
+    CallsChanged,
     CompaniesChanged,
     Event,
     ScheduleChanged,
@@ -27,6 +29,9 @@ from services.events import (
     SyncStarted,
 )
 from services.model import RunStatus, SyncReport
+
+if TYPE_CHECKING:
+    from screens.call_ports import Session
 
 MANY = 200
 """From this many changed agents on, reading the whole mirror once is cheaper than one read each."""
@@ -47,11 +52,14 @@ class Changes:
     companies: bool = False
     status: bool = False
     finished: bool = False
+    calls: bool = False
+    """A call began, moved on, ended or was deleted."""
 
     @property
     def beyond_cards(self) -> bool:
         """Whether more may look different than single cards and the counts by state."""
-        return any((self.everything, self.grown, self.sync, self.companies, self.status, self.finished))
+        others = (self.everything, self.grown, self.sync, self.companies, self.status, self.finished)
+        return any((*others, self.calls))
 
     def __bool__(self) -> bool:
         return bool(self.places) or self.counts or self.beyond_cards
@@ -72,6 +80,10 @@ class Live:
         self.secret_locked = False
         self.last_sync_at: int | None = None
         self.has_connections = False
+        self.calls: list[Session] = []
+        """The calls that go on, the oldest first."""
+        self.call_ended: Callable[[Session], None] = lambda session: None
+        """Told of every call that was going on and is over."""
         self._wake = wake
         self._ids: set[int] = set()
         self._changes = Changes()
@@ -119,6 +131,8 @@ class Live:
                 self.offline = _looks_offline(report)
             case CompaniesChanged():
                 self._changes.companies = self._all = True
+            case CallsChanged():
+                self._changes.calls = True
             case ScheduleChanged(next_at=next_at):
                 self.next_at = next_at
                 self._changes.status = True
@@ -143,6 +157,8 @@ class Live:
         if changes.sync:
             self.sync = self.services.sync.active
             changes.places.update(self.board.set_syncing(self.sync.reading if self.sync else ()))
+        if changes.calls:
+            self._look_at_calls()
         if whole or len(ids) > MANY:
             places = await self.load()
             changes.everything = places is None
@@ -158,6 +174,12 @@ class Live:
                 self.board.arrange()
                 changes.everything = True
         return changes
+
+    def _look_at_calls(self) -> None:
+        before, self.calls = self.calls, list(self.services.calls.active)
+        for session in before:
+            if session not in self.calls:
+                self.call_ended(session)
 
     async def load(self) -> set[int] | None:
         """Read the whole mirror; returns the places of cards that differ, None when anything may."""

@@ -1,13 +1,13 @@
 """What the screens need from the services, as protocols: screens are built against these and nothing else.
 
 The real container and the in-memory one of the tests both fit. Attributes of `Services` that are heavy
-to build (`sync`, `companies`) are touched only after the first frame.
+to build (`sync`, `companies`, `calls`) are touched only after the first frame.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from services.agents.progress import LiveSync
 from services.clock import Clock
@@ -22,6 +22,9 @@ from services.model import (
     Provider,
     SyncRunInfo,
 )
+
+if TYPE_CHECKING:
+    from screens.call_ports import Calls
 
 
 class BundlePart(Protocol):
@@ -198,6 +201,8 @@ class Services(Protocol):
     def sync(self) -> Syncs: ...
     @property
     def companies(self) -> Companies: ...
+    @property
+    def calls(self) -> Calls: ...
     def secrets_at_a_glance(self) -> tuple[str, bool] | None: ...
     def next_sync_at_a_glance(self) -> int | None: ...
     async def open_secrets(self) -> Secrets: ...

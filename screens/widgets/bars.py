@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from rich.segment import Segment
 from rich.style import Style
 
-from screens.actions import ACTIVITY, AGENTS, COMPANIES
+from screens.actions import ACTIVITY, AGENTS, CALLS, COMPANIES
 from screens.glyphs import STATE_TONE, Glyphs, State, Tone
 from screens.live import Live
 from screens.textfit import cut, display, width_of
@@ -18,9 +19,14 @@ from services.clock import Clock
 from services.model import AgentCard, ErrorInfo, RunStatus
 from services.text import age
 
+if TYPE_CHECKING:
+    from textual.timer import Timer
+
+    from screens.call_ports import Session
+
 NARROW = 100
 """Below this width the name of the program gives way to what the operator needs to know."""
-TABS = ((AGENTS, "1 Agents"), (COMPANIES, "2 Companies"), (ACTIVITY, "3 Activity"))
+TABS = ((AGENTS, "1 Agents"), (CALLS, "2 Calls"), (COMPANIES, "3 Companies"), (ACTIVITY, "4 Activity"))
 
 
 class TopBar(Line):
@@ -29,6 +35,22 @@ class TopBar(Line):
     def __init__(self, live: Live, place: str, zone: str, glyphs: Glyphs) -> None:
         super().__init__(ident="top")
         self._live, self._place, self._zone, self._glyphs = live, place, zone, glyphs
+        self.tells_call = True
+        """Whether a call that goes on is shown here; its own screen shows it already."""
+        self._ticking: Timer | None = None
+        self._call_words = ""
+
+    def redraw(self) -> None:
+        """A call that goes on is shown with its duration, so each second counts as a change."""
+        if self._live.calls and self._ticking is None and self.is_attached:
+            self._ticking = self.set_interval(1.0, self.redraw, name="live call")
+        elif not self._live.calls and self._ticking is not None:
+            self._ticking.stop()
+            self._ticking = None
+        super().redraw()
+
+    def on_mount(self) -> None:
+        self.redraw()
 
     def pieces(self, width: int) -> tuple[Sequence[Piece], Sequence[Piece]]:
         narrow = width < NARROW
@@ -47,6 +69,10 @@ class TopBar(Line):
         live = self._live
         companies = live.board.companies
         facts: list[tuple[int, Piece]] = []  # rank, piece
+        self._call_words = ""
+        if live.calls and self.tells_call:
+            self._call_words = self._call(live.calls[-1], 12 if narrow else 24)
+            facts.append((0, (self._call_words, Tone.OK)))
         if live.services.demo is not None:
             facts.append((0, (" DEMO ", "badge")))
         if len(companies) == 1:
@@ -78,7 +104,16 @@ class TopBar(Line):
             pieces[-1] = (" ", Tone.PLAIN)
         return pieces
 
+    def _call(self, session: Session, most: int) -> str:
+        """The call that goes on; a click leads to it, and the key line says which key does."""
+        seconds = session.live.duration(session.now_ms()) // 1000
+        state = f"{seconds // 60:02}:{seconds % 60:02}" if session.live.live_at is not None else "calling"
+        more = f" +{len(self._live.calls) - 1}" if len(self._live.calls) > 1 else ""
+        return f"{self._glyphs.ok} live {state} {cut(display(session.target.name), most)}{more}"
+
     def segment(self, text: str, name: Tone | str) -> Segment:
+        if text == self._call_words:
+            return Segment(text, self.style_of(name) + Style.from_meta({"@click": "app.go_call"}))
         for place, title in TABS:
             if title in text:
                 return Segment(text, self.style_of(name) + Style.from_meta({"@click": f"app.go_{place}"}))
@@ -153,7 +188,7 @@ class SyncBar(Line):
         at = self._live.last_sync_at
         demo: list[Piece] = []
         if self._live.services.demo is not None:
-            demo = [("a demo company on this machine; 2 connects your own ", Tone.MUTED)]
+            demo = [("a demo company on this machine; 3 connects your own ", Tone.MUTED)]
         if at is None or not self._live.board.cards:
             return [], demo
         old = age(at, self._clock.now())

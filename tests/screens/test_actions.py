@@ -11,17 +11,24 @@ from app.console import Callboard
 from screens.actions import ACTIONS, BY_ID, DETAIL, EVERYWHERE, PLACES, actions_of
 from screens.activity import ActivityScreen
 from screens.agents import AgentsScreen
+from screens.call import CallScreen
+from screens.calls import CallsScreen
 from screens.companies import CompaniesScreen
 from screens.detail import DetailPane
 from screens.frame import Frame
 from screens.help import help_rows
 from screens.palette import ActionProvider
+from screens.replay import ReplayScreen
 from tests.support.console import console, home, opened, screen_text, settled, until
+from tests.support.fake_calls import conversation, wants_approval, with_history
 from tests.support.fake_services import FakeServices
 
 OWNERS: dict[str, type] = {
     "agents": AgentsScreen,
     DETAIL: DetailPane,
+    "calls": CallsScreen,
+    "call": CallScreen,
+    "replay": ReplayScreen,
     "companies": CompaniesScreen,
     "activity": ActivityScreen,
     EVERYWHERE: Callboard,
@@ -62,15 +69,30 @@ async def at(place: str, pilot: object) -> Frame:
     if place == DETAIL:
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.focused, DetailPane))
+    elif place in ("call", "replay"):
+        services = app.services
+        assert isinstance(services, FakeServices)
+        if place == "call":
+            session = services.calls.call()
+            conversation(session)
+            wants_approval(session)
+            await until(pilot, lambda: app.live.calls)
+            await pilot.press("0")
+        else:
+            with_history(services.calls)
+            await pilot.press("2")
+            await until(pilot, lambda: "Outbound Surveys" in screen_text(pilot))
+            await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, CallScreen | ReplayScreen))
     elif place != "agents":
-        await pilot.press({"companies": "2", "activity": "3"}[place])
+        await pilot.press({"calls": "2", "companies": "3", "activity": "4"}[place])
     await settled(pilot)
     frame = app.screen
     assert isinstance(frame, Frame)
     return frame
 
 
-@pytest.mark.parametrize("place", ["agents", DETAIL, "companies", "activity"])
+@pytest.mark.parametrize("place", ["agents", DETAIL, "calls", "call", "replay", "companies", "activity"])
 async def test_key_line_help_and_palette_show_what_the_keys_do(place: str) -> None:
     async with opened(FakeServices(demo=object()), (140, 40)) as pilot:
         frame = await at(place, pilot)

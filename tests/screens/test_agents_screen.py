@@ -24,13 +24,13 @@ async def test_the_frame_at_80_by_24() -> None:
         await settled(pilot)
         lines = screen_lines(pilot)
         assert len(lines) == 24
-        assert "1 Agents  2 Companies  3 Activity" in lines[0]
+        assert "1 Agents  2 Calls  3 Companies  4 Activity" in lines[0]
         assert lines[0].endswith("acme  keyring  next 14:00")
         assert lines[1].startswith(" 42 agents   ● 26 in sync")
         assert lines[1].endswith("by name")
         assert [line.count("╭") + line.count("┏") for line in lines[2:22:5]] == [2, 2, 2, 2]
         assert "last sync 4 min ago" in lines[22]
-        assert lines[23].startswith(" s sync  S all  enter open  / filter")
+        assert lines[23].startswith(" s sync  S all  c call  enter open  / filter")
         assert lines[23].endswith("? keys")
 
 
@@ -317,7 +317,7 @@ async def test_no_agents_yet() -> None:
 async def test_setting_up_in_the_demo_leaves_it() -> None:
     async with opened(FakeServices(demo=object())) as pilot:
         assert " DEMO " in screen_lines(pilot)[0]
-        await pilot.press("2")
+        await pilot.press("3")
         await until(pilot, lambda: "retell.example" in screen_text(pilot))
         await pilot.press("a")
         await pilot.pause()

@@ -32,7 +32,7 @@ async def test_a_real_key_from_the_first_start() -> None:
 async def test_what_is_wrong_with_a_key_is_told_apart(key: str, heading: str, storable: bool) -> None:
     services = FakeServices()
     async with opened(services) as pilot:
-        await pilot.press("2")
+        await pilot.press("3")
         await until(pilot, lambda: "retell.example" in screen_text(pilot))
         await pilot.press("down", "k")
         await until(pilot, lambda: "New key for acme at retell" in screen_text(pilot))
@@ -50,7 +50,7 @@ async def test_testing_a_connection() -> None:
     services = FakeServices()
     services.companies.keys["acme", Provider.ELEVENLABS] = "weak"
     async with opened(services) as pilot:
-        await pilot.press("2")
+        await pilot.press("3")
         await until(pilot, lambda: "retell.example" in screen_text(pilot))
         await pilot.press("down", "t")
         await until(pilot, lambda: "● works" in screen_text(pilot))
@@ -61,7 +61,7 @@ async def test_testing_a_connection() -> None:
 async def test_removing_asks_and_a_company_wants_its_name() -> None:
     services = FakeServices()
     async with opened(services) as pilot:
-        await pilot.press("2")
+        await pilot.press("3")
         await until(pilot, lambda: "retell.example" in screen_text(pilot))
         await pilot.press("down", "d")
         await until(pilot, lambda: "Remove retell of acme?" in screen_text(pilot))
@@ -80,7 +80,7 @@ async def test_removing_asks_and_a_company_wants_its_name() -> None:
 
 async def test_a_name_that_is_taken_stays_in_the_dialog() -> None:
     async with opened(FakeServices()) as pilot:
-        await pilot.press("2", "a")
+        await pilot.press("3", "a")
         await until(pilot, lambda: "Add a company" in screen_text(pilot))
         await pilot.press(*"acme", "enter")
         await until(pilot, lambda: "There is a company acme already" in screen_text(pilot))
@@ -115,7 +115,7 @@ async def test_the_passphrase_of_a_new_store_is_typed_twice() -> None:
 
 async def test_the_base_url_offered_follows_vendor_and_region() -> None:
     async with opened(FakeServices()) as pilot:
-        await pilot.press("2")
+        await pilot.press("3")
         await until(pilot, lambda: "retell.example" in screen_text(pilot))
         await pilot.press("c")
         await until(pilot, lambda: isinstance(console(pilot).screen, KeyDialog))

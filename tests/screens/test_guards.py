@@ -107,7 +107,9 @@ def test_every_text_colour_is_readable(theme: object) -> None:
     assert contrast(theme.foreground, theme.background) >= 10
 
 
-@pytest.mark.parametrize("keys", [[], ["enter"], ["2"], ["3"], ["question_mark"], ["colon"], ["2", "c"]])
+@pytest.mark.parametrize(
+    "keys", [[], ["enter"], ["2"], ["3"], ["4"], ["c"], ["question_mark"], ["colon"], ["3", "c"]]
+)
 async def test_few_widgets_on_every_screen(keys: list[str]) -> None:
     async with opened(FakeServices(cards=seeded_cards(1_000)), (140, 40)) as pilot:
         await pilot.press(*keys)

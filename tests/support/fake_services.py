@@ -36,6 +36,7 @@ from services.model import (
     SyncRunInfo,
     SyncStatus,
 )
+from tests.support.fake_calls import FakeCalls
 
 NOON = 1_772_366_400_000
 """2026-03-01 12:00:00 UTC: what time it is in tests."""
@@ -469,6 +470,7 @@ class FakeServices:
         self.sync = FakeSync(self)
         self.companies = FakeCompanies(self, self.company_names)
         self.demo_control = FakeDemoControl(self)
+        self.calls = FakeCalls(self.bus)
         self.real: Callable[[], FakeServices] | None = None
         self.started = False
         self.closed = False
