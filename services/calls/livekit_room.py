@@ -21,6 +21,16 @@ log = logging.getLogger(__name__)
 
 FfiClient.instance  # noqa: B018  # loads the native library now: this import runs in a thread
 
+
+def _quieten(record: logging.LogRecord) -> bool:
+    """livekit logs as errors what a call tells in its own words (a lost line, an address not served)."""
+    if record.levelno < logging.CRITICAL:
+        record.levelno, record.levelname = logging.DEBUG, "DEBUG"
+    return logging.getLogger().isEnabledFor(logging.DEBUG)
+
+
+logging.getLogger("livekit").addFilter(_quieten)
+
 _SOURCE_MS: Final = 100
 """What the native side may hold of the microphone."""
 _MOST_WAITING: Final = 5

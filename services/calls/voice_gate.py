@@ -15,6 +15,8 @@ _QUIET: Final = 10 ** (-55 / 20) * 32768
 """RMS below which nothing is speech (−55 dB below full scale)."""
 _ABOVE_FLOOR: Final = 3.0
 """Times the background's level that speech must reach (10 dB)."""
+_LOUD: Final = 10 ** (-35 / 20) * 32768
+"""RMS above which it is speech in any case: a track may begin in the middle of a word."""
 _FLOOR_FRAMES: Final = 150
 """Frames over which the background is looked for: no sentence is without a pause for 3 s."""
 _HANGOVER_FRAMES: Final = 20
@@ -50,7 +52,7 @@ class VoiceGate:
         samples = np.frombuffer(pcm, dtype="<i2").astype(np.float32)
         level = float(np.sqrt(np.mean(samples * samples))) if samples.size else 0.0
         self._levels.append(level)
-        voiced = level > max(_QUIET, self._floor() * _ABOVE_FLOOR)
+        voiced = level > max(_QUIET, min(_LOUD, self._floor() * _ABOVE_FLOOR))
         self._tail = self._tail - 1 if voiced and self._tail else 0
         if self._tail:
             heard = b""

@@ -27,6 +27,9 @@ from services.errors import Category, ServiceError
 
 log = logging.getLogger(__name__)
 
+for _name in ("aioice", "aiortc"):
+    logging.getLogger(_name).setLevel(logging.WARNING)  # below that, every address and packet
+
 _CLOSE_SECONDS = 3.0
 _GONE = ("failed", "closed")
 
@@ -70,14 +73,14 @@ class Peer:
         return str(self._pc.localDescription.sdp)
 
     async def accept(self, sdp: str) -> None:
-        """Take the other side's answer. Raises ServiceError (`bad_answer`) for one that is none."""
+        """Take the other side's answer. Raises ServiceError (`protocol_error`) for one that is none."""
         try:
             await self._pc.setRemoteDescription(RTCSessionDescription(sdp, "answer"))
         except (ValueError, KeyError, IndexError, AttributeError, AssertionError, TypeError) as error:
             raise ServiceError(
                 "Retell's answer to our offer is no session description",
                 advice="Try again; if it stays, choose another transport",
-                code="bad_answer",
+                code="protocol_error",
             ) from error
         except InvalidStateError as error:
             raise _not_connected() from error

@@ -12,9 +12,11 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from services.calls.access import VendorAccess
+from services.calls.brief_payload import conversation_config
+from services.calls.elevenlabs_aftermath import read_aftermath
 from services.calls.elevenlabs_frames import FrameReader, Reply
 from services.calls.elevenlabs_rest import ElevenLabsRest, livekit_url
 from services.calls.elevenlabs_sending import (
@@ -76,7 +78,7 @@ class LivekitTimes:
 class ElevenLabsLivekit(Transport):
     """One conversation. `livekit_url` is for another server than the region's own."""
 
-    kind: ClassVar[TransportKind] = TransportKind.WEBRTC
+    kind = TransportKind.WEBRTC
     capabilities = Capabilities(audio=True, text=True, context=True, approvals=True)
 
     def __init__(
@@ -91,6 +93,7 @@ class ElevenLabsLivekit(Transport):
         super().__init__()
         self._access = access
         self._agent_id = agent_id
+        self._rest = ElevenLabsRest(access)
         self._url = livekit_url
         self._times = times
         # Audio comes on the track, in Opus, whatever formats the frames announce.
@@ -108,8 +111,6 @@ class ElevenLabsLivekit(Transport):
     # -- opening ----------------------------------------------------------------------------------
 
     async def _open(self, brief: Brief) -> None:
-        from services.calls.brief import conversation_config
-
         self._emit(StateChanged(CallState.CONNECTING))
         first = json.dumps(initiation(conversation_config(brief)), ensure_ascii=False)
         if len(first.encode()) > _MOST_PACKET:
@@ -117,11 +118,11 @@ class ElevenLabsLivekit(Transport):
                 f"The brief has {len(first.encode()) // 1000} kB, and over WebRTC there is room for "
                 f"{_MOST_PACKET // 1000} kB",
                 advice="Shorten its prompt, or choose the microphone transport",
-                code="too_large",
+                code="not_allowed",
             )
         url = self._url or livekit_url(self._access)
         library = await load("services.calls.livekit_room")
-        token, self._conversation_id = await self._token()
+        token, self._conversation_id = await self._rest.token(self._agent_id)
         self._begun = asyncio.get_running_loop().create_future()
         room: LiveKitRoom = library.LiveKitRoom(self)
         self._joined = room
@@ -143,9 +144,6 @@ class ElevenLabsLivekit(Transport):
             ) from None
         self._own(self._listen(room), "audio")
         self._own(self._look(room), "line")
-
-    async def _token(self) -> tuple[str, str]:
-        return await ElevenLabsRest(self._access).token(self._agent_id)
 
     # -- what the room tells ----------------------------------------------------------------------
 
@@ -279,6 +277,10 @@ class ElevenLabsLivekit(Transport):
 
     async def approve(self, tool_id: str, approved: bool) -> None:
         self._say(mcp_approval(tool_id, approved))
+
+    async def aftermath(self) -> list[Message]:
+        """Cost, latency by turn and the vendor's own word for the end; within seven seconds."""
+        return await read_aftermath(self._rest, self._conversation_id) if self._live else []
 
     async def _close(self, first: bool) -> None:
         room, self._joined = self._joined, None

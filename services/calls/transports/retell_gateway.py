@@ -16,10 +16,11 @@ import logging
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from services.calls.access import VendorAccess
+from services.calls.brief_payload import retell_override
 from services.calls.messages import Connected, Ended, Interrupted, Message, Notice, StateChanged
 from services.calls.model import Brief, CallState, Capabilities, EndReason, TransportKind
 from services.calls.retell_live import Gateway, RetellLive, WebCall
@@ -61,7 +62,7 @@ class GatewayTimes:
 class RetellGateway(Transport):
     """One web call. `version` is an agent version or tag; None the one the vendor takes by itself."""
 
-    kind: ClassVar[TransportKind] = TransportKind.WEBRTC
+    kind = TransportKind.WEBRTC
     capabilities = Capabilities(audio=True, context=True)
 
     def __init__(
@@ -94,8 +95,6 @@ class RetellGateway(Transport):
     # -- opening ----------------------------------------------------------------------------------
 
     async def _open(self, brief: Brief) -> None:
-        from services.calls.brief import retell_override
-
         self._emit(StateChanged(CallState.CONNECTING))
         await load("services.calls.webrtc_peer")
         override, variables = retell_override(brief)

@@ -16,6 +16,7 @@ from services.calls.messages import (
     AgentSpeech,
     ApprovalWanted,
     Connected,
+    Cost,
     Interrupted,
     Quality,
     StateChanged,
@@ -191,6 +192,15 @@ async def test_context_and_activity_arrive(line: LivekitLine) -> None:
     assert talk["transport"] == "livekit"
 
 
+async def test_figures_after_the_end(line: LivekitLine) -> None:
+    async with opened(line) as heard:
+        await heard.until(lambda event: isinstance(event, AgentSpeech))
+        await heard.transport.send_text("bye")
+        await heard.end()
+        told = await heard.transport.aftermath()
+    assert any(isinstance(message, Cost) and message.final for message in told), told
+
+
 async def test_a_refused_override_says_which(line: LivekitLine) -> None:
     line.agent_id = line.strict
     line.brief = Brief(overrides={"tts": {"voice_id": "another-voice"}})
@@ -208,7 +218,7 @@ async def test_a_prompt_too_large_for_a_packet(line: LivekitLine) -> None:
     transport = line.transport()
     with pytest.raises(ServiceError) as caught:
         await transport.open(Brief(system_prompt="word " * 20_000))
-    assert caught.value.code == "too_large"
+    assert caught.value.code == "not_allowed"
     assert await line.simulator.conversations() == []
 
 
