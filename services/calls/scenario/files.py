@@ -147,30 +147,30 @@ def dotted(path: tuple[str | int, ...]) -> str:
 
 
 def _told(error: Any, lines: Lines, name: str) -> str:
-    path: tuple[str | int, ...] = tuple(error["loc"])
     kind, context = error["type"], error.get("ctx") or {}
+    shown = _real(tuple(error["loc"]), lines, keep_last=kind == "missing")
+    line = line_of(shown, lines)
     if kind == "unknown_key":
-        shown, message = path, str(context["hint"])
-        line = line_of((*path, context["key"]), lines)
+        message = str(context["hint"])
+        line = line_of((*shown, context["key"]), lines)
+    elif kind == "literal_error":
+        message = f"{str(context['expected']).replace(chr(39), '')} is expected"
     else:
-        shown = tuple(step for step in path if _is_real(step, path, lines))
-        line = line_of(shown, lines)
         message = _EXPECTED.get(kind) or str(error["msg"]).removeprefix("Value error, ")
-        given = error.get("input")
         if kind in _EXPECTED and kind != "missing":
-            message += f", not {_described(given)}"
+            message += f", not {_described(error.get('input'))}"
     where = clean_line(dotted(shown))
     place = f"{name}, line {line}" if line is not None else name
     return f"{place}: {where}: {clean_line(message)}" if where else f"{place}: {clean_line(message)}"
 
 
-def _is_real(step: str | int, path: tuple[str | int, ...], lines: Lines) -> bool:
-    """Pydantic names the branches of a union in a path; those are not in the file."""
-    return (
-        isinstance(step, int)
-        or step == path[-1]
-        or any(step in known for known in lines if len(known) <= len(path))
-    )
+def _real(path: tuple[str | int, ...], lines: Lines, *, keep_last: bool) -> tuple[str | int, ...]:
+    """The path without what pydantic adds to it: the branch of a union, a validator."""
+    found: tuple[str | int, ...] = ()
+    for index, step in enumerate(path):
+        if (*found, step) in lines or (keep_last and index == len(path) - 1):
+            found = (*found, step)
+    return found
 
 
 def _described(value: object) -> str:
