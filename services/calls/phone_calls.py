@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 async def question(
     request: CallRequest, target: CallTarget, telephony: TelephonyService
 ) -> tuple[str, list[str]]:
-    """What to ask before dialling, and what else to say. Raises ServiceError: `invalid_number`, `not_allowed`."""
+    """What to ask before dialling, and what else to say.
+
+    Raises ServiceError: `invalid_number`, `not_allowed`.
+    """
     number = parse_number(request.number)
     known = await telephony.show(target.company)
     require_permission(number, known.allowed, confirmed=True)

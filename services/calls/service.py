@@ -7,7 +7,7 @@ import logging
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ from services.calls.model import (
 )
 from services.calls.opening import WITH_DEVICES, Wanted, make_transport, read_scenario, unavailable
 from services.calls.recording import Recorder
+from services.calls.request import CallRequest, Preparation
 from services.calls.session import CallSession
 from services.calls.tools import ToolBox
 from services.clock import Clock
@@ -45,50 +46,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-NO_BRIEF = Brief()
 CARE_SECONDS = 6 * 3600.0
 
 
-@dataclass(frozen=True, slots=True)
-class CallRequest:
-    """What the operator asks for."""
-
-    agent_row: int | None
-    """The mirror's id of the agent; None for a mock without one."""
-    transport: TransportKind
-    brief: Brief = NO_BRIEF
-    scenario: Path | None = None
-    number: str = ""
-    from_number: str = ""
-    input_device: str = ""
-    output_device: str = ""
-    echo: bool = True
-    push_to_talk: bool = False
-    seed: int = 0
-    devices: bool = True
-    """Whether microphone and loudspeaker are used; without them the line is silent."""
-    play: Path | None = None
-    """A WAV file that stands in for the microphone."""
-    confirmed: bool = False
-    """Phone: the operator has seen the number and the cost warning."""
-    anyway: bool = False
-    """Begin although the agent will refuse a part of the brief."""
-
-
-@dataclass(frozen=True, slots=True)
-class Preparation:
-    """What a call would be, before anything is dialled."""
-
-    target: CallTarget
-    transport: TransportKind
-    available: tuple[tuple[TransportKind, str], ...]
-    """Every transport, with the reason where it is not available."""
-    parts: tuple[BriefPart, ...] = ()
-    warnings: tuple[str, ...] = ()
-    refused: bool = False
-    """The agent would refuse a part of the brief and so the call."""
-    needs_confirmation: str = ""
-    """The question to ask before dialling; empty without one."""
+__all__ = ["CallRequest", "CallService", "Preparation"]
 
 
 class CallService(CallHistory):
