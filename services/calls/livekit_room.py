@@ -160,7 +160,8 @@ class LiveKitRoom:
         try:
             async with asyncio.timeout(_CLOSE_SECONDS):
                 stats = await self._room.get_rtc_stats()
-        except (TimeoutError, RuntimeError):
+        except Exception as error:  # figures are no reason to end a call
+            log.debug("the line's figures could not be read: %s", type(error).__name__)
             return Quality()
         round_trip = jitter = loss = None
         for each in (*stats.publisher_stats, *stats.subscriber_stats):
@@ -188,8 +189,13 @@ class LiveKitRoom:
         connecting = self._connecting
         if connecting is not None and not connecting.done():
             await asyncio.wait({connecting}, timeout=_CLOSE_SECONDS)
-            connecting.cancel()
-            await asyncio.gather(connecting, return_exceptions=True)
+            if not connecting.done():
+                connecting.cancel()
+                await asyncio.gather(connecting, return_exceptions=True)
+                # livekit leaves it subscribed, and it would collect the events of every later call.
+                queue = getattr(self._room, "_ffi_queue", None)
+                if queue is not None:
+                    FfiClient.instance.queue.unsubscribe(queue)
         for stream in self._streams:
             await within(_CLOSE_SECONDS, stream.aclose(), "closing the agent's audio")
         self._streams.clear()

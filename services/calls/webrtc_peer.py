@@ -49,7 +49,7 @@ class Peer:
         *,
         microphone: bool = True,
     ) -> None:
-        servers = None if ice_servers is None else [_server(each) for each in ice_servers]
+        servers = None if ice_servers is None else [_server(each) for each in ice_servers if _known(each)]
         self._pc = RTCPeerConnection(RTCConfiguration(iceServers=servers))
         self._track: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._settled = asyncio.Event()
@@ -68,8 +68,14 @@ class Peer:
         self._pc.on("connectionstatechange", self._changed)
 
     async def offer(self) -> str:
-        """Our SDP, with all candidates in it: aiortc gathers them first, so nothing has to trickle."""
-        await self._pc.setLocalDescription(await self._pc.createOffer())
+        """Our SDP, with all candidates in it: aiortc gathers them first, so nothing has to trickle.
+
+        Raises ServiceError (`unreachable`) where this machine has no network for it.
+        """
+        try:
+            await self._pc.setLocalDescription(await self._pc.createOffer())
+        except (ValueError, OSError, InvalidStateError) as error:
+            raise _not_connected() from error
         return str(self._pc.localDescription.sdp)
 
     async def accept(self, sdp: str) -> None:
@@ -109,7 +115,12 @@ class Peer:
         """The line's quality since the last call of this, and how many packets ever came in."""
         packets = 0
         round_trip = jitter = loss = None
-        for each in (await self._pc.getStats()).values():
+        try:
+            stats = list((await self._pc.getStats()).values())
+        except Exception as error:  # figures are no reason to end a call
+            log.debug("the line's figures could not be read: %s", type(error).__name__)
+            stats = []
+        for each in stats:
             if each.type == "inbound-rtp":
                 jitter = each.jitter * 1000 / RATE
                 lost, received = each.packetsLost, each.packetsReceived
@@ -152,6 +163,13 @@ def _server(given: dict[str, Any]) -> RTCIceServer:
         username=given.get("username"),
         credential=given.get("credential"),
     )
+
+
+def _known(given: dict[str, Any]) -> bool:
+    """Whether aiortc can use a server; it refuses what it does not know."""
+    urls = given.get("urls") or []
+    names = [urls] if isinstance(urls, str) else urls
+    return bool(names) and all(str(name).startswith(("stun:", "stuns:", "turn:", "turns:")) for name in names)
 
 
 def _rounded(value: float | None) -> float | None:

@@ -89,6 +89,7 @@ class RetellGateway(Transport):
         self._peer: Peer | None = None
         self._monitor: RetellMonitor | None = None
         self._gate = VoiceGate()
+        self._recovering = False
         self._watched = asyncio.Event()
         """Set once the monitor has nothing more to tell."""
 
@@ -119,7 +120,7 @@ class RetellGateway(Transport):
         # Without servers of the vendor its browser client asks a public STUN server; loopback needs none.
         local = is_loopback(urlsplit(self._access.base_url).hostname or "")
         servers = self._call.ice_servers or (() if local else None)
-        peer = Peer(servers, self._on_control)
+        peer = Peer(servers, lambda text: self._on_control(peer, text))
         try:
             session_id, answer = await self._gateway.join(await peer.offer())
             self._session_id = session_id
@@ -157,7 +158,7 @@ class RetellGateway(Transport):
         finally:
             self._watched.set()
 
-    def _on_control(self, text: str) -> None:
+    def _on_control(self, peer: Peer, text: str) -> None:
         """A message of the gateway: `{"type": "status", "state": "open" | "ended" | "replaced" | …}`."""
         try:
             message = json.loads(text)
@@ -167,6 +168,9 @@ class RetellGateway(Transport):
         state = message.get("state") if isinstance(message, dict) else None
         if state == "ended" and not self.over:
             self._own(self._ended_there(), "end")
+        elif state == "replaced" and peer is self._peer and not self._recovering:
+            # Not joined again, or two programs would push each other out for ever.
+            self._end(EndReason.CONNECTION_LOST, "somebody else joined the call in our place", by="vendor")
 
     async def _ended_there(self) -> None:
         """The gateway says that the call is over; the monitor, or else the call's object, says why."""
@@ -210,7 +214,9 @@ class RetellGateway(Transport):
                     if not silent:
                         self._emit(quality)
                     continue
+            self._recovering = True
             await self._recover(peer)
+            self._recovering = False
             seen, silent = -1, 0.0
 
     async def _recover(self, broken: Peer) -> None:

@@ -49,7 +49,7 @@ def test_a_background_is_no_voice_but_a_voice_above_it_is():
 
 def test_a_sentence_without_a_pause_is_not_taken_for_background():
     gate = VoiceGate()
-    assert all([gate.feed(VOICE) for _ in range(400)])
+    assert all(gate.feed(VOICE) for _ in range(400))
 
 
 def test_the_tail_of_a_cut_sentence_is_left_out_and_the_next_one_is_not():

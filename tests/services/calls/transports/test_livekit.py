@@ -272,3 +272,30 @@ async def test_nothing_answers_at_the_media_server(line: LivekitLine) -> None:
         await transport.open(Brief())
     assert caught.value.code == "unreachable"
     await nothing_left(before)
+
+
+async def test_hanging_up_while_the_media_server_is_silent(line: LivekitLine) -> None:
+    """Nothing is left of the attempt but what livekit does in its own threads."""
+    from livekit.rtc._ffi_client import FfiClient
+
+    asked = asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        await reader.read()
+        writer.close()
+
+    before = asyncio.all_tasks()
+    subscribers = len(FfiClient.instance.queue._subscribers)
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    access = VendorAccess(Provider.ELEVENLABS, line.simulator.elevenlabs_url, line.key)
+    transport = ElevenLabsLivekit(access, line.agent_id, livekit_url=f"ws://127.0.0.1:{port}", times=TIMES)
+    opening = asyncio.create_task(transport.open(Brief()))
+    async with asyncio.timeout(20):
+        await asked.wait()
+        await transport.close()
+        await opening
+    assert len(FfiClient.instance.queue._subscribers) == subscribers
+    server.close()
+    await nothing_left(before)
