@@ -126,6 +126,7 @@ def _checks(paths: Paths, loaded: Loaded, database: DatabaseLocation | None, net
     return [
         *checks,
         Check("audio", health.audio),
+        Check("webrtc", health.webrtc),
         Check("terminal", partial(health.terminal, facts, os.environ)),
         Check("colours", partial(health.colours, os.environ)),
         Check("locale", partial(health.locale, facts, os.environ)),

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from services.health.data import DatabaseCheck, SecretsCheck
     from services.health.doctor import Check, Finding, Level, examine, worst
-    from services.health.machine import TerminalFacts, audio, bytecode, colours, locale, terminal, versions
+    from services.health.machine import (
+        TerminalFacts,
+        audio,
+        bytecode,
+        colours,
+        locale,
+        terminal,
+        versions,
+        webrtc,
+    )
     from services.health.reach import Host, Network
 
 __all__ = [
@@ -29,12 +38,13 @@ __all__ = [
     "locale",
     "terminal",
     "versions",
+    "webrtc",
     "worst",
 ]
 
 _HOMES = {
     "doctor": ("Check", "Finding", "Level", "examine", "worst"),
-    "machine": ("TerminalFacts", "audio", "bytecode", "colours", "locale", "terminal", "versions"),
+    "machine": ("TerminalFacts", "audio", "bytecode", "colours", "locale", "terminal", "versions", "webrtc"),
     "data": ("DatabaseCheck", "SecretsCheck"),
     "reach": ("Host", "Network"),
 }

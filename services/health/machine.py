@@ -129,6 +129,19 @@ def _devices(count: int) -> str:
     return "device" if count == 1 else "devices"
 
 
+async def webrtc() -> Sequence[Finding]:
+    """Whether calls over WebRTC and echo cancellation are installed; looks without loading them."""
+    from services.calls.webrtc import INSTALL, webrtc_problem
+    from services.model import Provider
+
+    problems = {provider: webrtc_problem(provider) for provider in Provider}
+    if not any(problems.values()):
+        return [Finding("webrtc", Level.OK, "calls over WebRTC and echo cancellation are installed")]
+    missing = " and ".join(str(provider) for provider, problem in problems.items() if problem)
+    found = f"not installed for {missing}; without it the microphone is silenced while the agent speaks"
+    return [Finding("webrtc", Level.OK, found, f"If you want it: {INSTALL}")]
+
+
 def _ask_audio() -> str:
     done = subprocess.run(  # noqa: S603 - our own interpreter and text
         [sys.executable, "-P", "-c", _ASK_AUDIO],
