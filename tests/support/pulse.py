@@ -110,7 +110,8 @@ class PulseServer:
         sound = self.folder / f"{sink}-{time.monotonic_ns()}.raw"
         sound.write_bytes(pcm)
         process = subprocess.Popen(
-            [self._pacat, "--playback", f"--device={sink}", *_format(rate), str(sound)], env=self._environment
+            [self._pacat, "--playback", f"--device={sink}", *_format(rate, 200), str(sound)],
+            env=self._environment,
         )
         try:
             yield process
@@ -122,7 +123,7 @@ class PulseServer:
     def recording(self, sink: str, rate: int) -> Iterator[Recorded]:
         """What a sink plays, from the beginning of the block to its end."""
         process = subprocess.Popen(
-            [self._pacat, "--record", f"--device={sink}.monitor", *_format(rate)],
+            [self._pacat, "--record", f"--device={sink}.monitor", *_format(rate, 10)],
             env=self._environment,
             stdout=subprocess.PIPE,
         )
@@ -182,8 +183,8 @@ class Recorded:
             self.pieces.append((time.monotonic(), piece))
 
 
-def _format(rate: int) -> list[str]:
-    return ["--raw", "--format=s16le", "--channels=1", f"--rate={rate}", "--latency-msec=10"]
+def _format(rate: int, latency_ms: int) -> list[str]:
+    return ["--raw", "--format=s16le", "--channels=1", f"--rate={rate}", f"--latency-msec={latency_ms}"]
 
 
 @contextlib.contextmanager
