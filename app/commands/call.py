@@ -174,6 +174,7 @@ async def _call(services: Services, args: Namespace) -> int:
 
 
 async def _request(services: Services, args: Namespace) -> CallRequest:
+    from services.calls.opening import WITH_DEVICES
     from services.calls.service import CallRequest
 
     if args.tools is not None:
@@ -212,7 +213,7 @@ async def _request(services: Services, args: Namespace) -> CallRequest:
         output_device=args.output_device,
         echo=not args.no_aec,
         seed=args.seed,
-        devices=not args.no_audio,
+        devices=kind in WITH_DEVICES and not args.no_audio,
         play=args.play,
         confirmed=args.yes,
         anyway=args.anyway,
