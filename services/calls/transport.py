@@ -237,6 +237,7 @@ _BY_CODE = {
     "override_refused": EndReason.OVERRIDE_REFUSED,
     "missing_variable": EndReason.MISSING_VARIABLE,
     "not_allowed": EndReason.NOT_ALLOWED,
+    "not_confirmed": EndReason.NOT_ALLOWED,
     "invalid_number": EndReason.INVALID_NUMBER,
     "maybe_placed": EndReason.MAYBE_PLACED,
     "device_lost": EndReason.DEVICE_LOST,

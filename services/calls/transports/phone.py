@@ -87,6 +87,7 @@ class PhoneTransport(Transport):
         confirmed: bool = False,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         poll_seconds: float = 1.0,
+        patience_seconds: float = PATIENCE,
         abandon_seconds: float = ABANDON_SECONDS,
     ) -> None:
         super().__init__()
@@ -104,6 +105,7 @@ class PhoneTransport(Transport):
         self._clock = clock
         self._sleep = sleep
         self._poll_seconds = poll_seconds
+        self._patience_seconds = patience_seconds
         self._abandon_seconds = abandon_seconds
         self._placed: Placed | None = None
         self._to = ""
@@ -235,7 +237,7 @@ class PhoneTransport(Transport):
                 failures += 1
                 if failures == 3:
                     self._remark(f"How the call stands is not known: {error.message}", error.advice)
-                if now - failed_since > PATIENCE:
+                if now - failed_since > self._patience_seconds:
                     self._end(EndReason.CONNECTION_LOST, "the call itself may go on", by="us")
                     return
                 await self._sleep(min(LONGEST_WAIT, self._poll_seconds * 2**failures))
