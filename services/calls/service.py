@@ -266,32 +266,37 @@ class CallService(CallHistory):
         output_rate: int,
         on_problem: Callable[[ServiceError], None],
     ) -> AudioLine:
-        if request.play is not None or not request.devices or request.transport not in WITH_DEVICES:
-            from services.calls.virtual_audio import VirtualLine, pcm_of
+        if request.devices and request.play is None:
+            from services.calls.lines import open_line
 
-            source = b""
-            if request.play is not None:
-                source = await asyncio.to_thread(pcm_of, request.play, input_rate)
-            return VirtualLine(
-                input_rate,
-                output_rate,
-                self._clock,
-                source=source,
-                on_input=session.record_input,
-                on_output=session.record_output,
-            )
-        from services.calls.lines import open_line
+            try:
+                return await open_line(
+                    input_rate,
+                    output_rate,
+                    input_device=request.input_device or self.options.input_device,
+                    output_device=request.output_device or self.options.output_device,
+                    echo=request.echo and self.options.echo,
+                    clock=self._clock,
+                    on_input=session.record_input,
+                    on_output=session.record_output,
+                    on_problem=on_problem,
+                )
+            except ServiceError:
+                if request.transport in WITH_DEVICES:
+                    raise
+        # A mock needs no devices: without any it speaks into the recording only.
+        from services.calls.virtual_audio import VirtualLine, pcm_of
 
-        return await open_line(
+        source = b""
+        if request.play is not None:
+            source = await asyncio.to_thread(pcm_of, request.play, input_rate)
+        return VirtualLine(
             input_rate,
             output_rate,
-            input_device=request.input_device or self.options.input_device,
-            output_device=request.output_device or self.options.output_device,
-            echo=request.echo and self.options.echo,
-            clock=self._clock,
+            self._clock,
+            source=source,
             on_input=session.record_input,
             on_output=session.record_output,
-            on_problem=on_problem,
         )
 
     async def _transport(self, request: CallRequest, target: CallTarget, call_id: str | None) -> Transport:
