@@ -18,7 +18,7 @@ import traceback
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-MODULES = ("test_start", "test_sync_speed", "test_console_load", "test_at_rest")
+MODULES = ("test_start", "test_sync_speed", "test_console_load", "test_at_rest", "test_audio")
 
 
 def main(names: list[str]) -> int:

@@ -11,7 +11,7 @@ from services.calls.audio.formats import FRAME_MS, SAMPLE_BYTES, whole_samples
 HOLD_MS = 10.0
 """How long the first piece of an utterance waits at least, so that the second may be late by as much."""
 MOST_HOLD_MS = 120.0
-HOLD_STEP_MS = 20.0
+HOLD_STEP_MS = 10.0
 HOLD_EASES_AFTER = 10.0
 """Seconds without a gap after which the wait is shortened by a step."""
 GAP_SECONDS = 0.25

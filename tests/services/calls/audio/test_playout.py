@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.calls.audio.playout import HOLD_MS, MOST_HOLD_MS, Playout
+from services.calls.audio.playout import HOLD_MS, HOLD_STEP_MS, MOST_HOLD_MS, Playout
 
 RATE = 16_000
 FRAME = 320
@@ -93,7 +93,7 @@ def test_audio_that_comes_late_is_a_gap_and_makes_the_wait_longer():
     playout.take(FRAME, 0.02)
     playout.add(sound(30), 1, 0.1)
     assert playout.gaps == 1
-    assert playout.hold_ms == HOLD_MS + 20
+    assert playout.hold_ms == HOLD_MS + HOLD_STEP_MS
     for late in range(20):
         at = 1.0 + late
         playout.add(sound(30), 1, at)
@@ -107,8 +107,8 @@ def test_audio_that_comes_late_is_a_gap_and_makes_the_wait_longer():
 
 def test_the_wait_becomes_shorter_again():
     playout = Playout(RATE)
-    playout.hold_ms = 50.0
-    for utterance in range(5):
+    playout.hold_ms = HOLD_MS + 4 * HOLD_STEP_MS
+    for utterance in range(6):
         at = 20.0 * utterance
         playout.add(sound(30), utterance, at)
         playout.take(FRAME, at + 0.2)
