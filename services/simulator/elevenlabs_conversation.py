@@ -247,7 +247,9 @@ class ElevenLabsConversation:
 
     async def _conduct(self) -> None:
         try:
-            initiation = await asyncio.wait_for(asyncio.shield(self._initiation), _INITIATION_SECONDS)
+            # Not `wait_for`: before Python 3.12 it loses a cancellation that comes with the result.
+            async with asyncio.timeout(_INITIATION_SECONDS):
+                initiation = await self._initiation
         except TimeoutError:
             message = "The conversation was not initiated in time."
             raise Over(1008, message, frames.error(1008, "transport_receive_timeout", message)) from None

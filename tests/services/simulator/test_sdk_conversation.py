@@ -254,8 +254,8 @@ async def test_the_clients_rest_side_reads_the_conversation() -> None:
         )
         await conversation.start_session()
         async with asyncio.timeout(20):
-            while not await simulator.conversations():  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+            while not any(talk["frames"] for talk in await simulator.conversations()):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)  # its socket is set when its first frame has come
             await conversation.send_user_message("hello")
             conversation_id = await conversation.wait_for_session_end()
         assert conversation_id
