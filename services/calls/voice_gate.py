@@ -23,6 +23,8 @@ _HANGOVER_FRAMES: Final = 20
 """Frames of pause that still belong to an utterance (400 ms)."""
 _TAIL_FRAMES: Final = 15
 """Frames for which an utterance that was cut off may still be on its way (300 ms)."""
+_TAIL_PAUSE: Final = 5
+"""Quiet frames that show that it is over before that: more than lie between two words (100 ms)."""
 
 
 class VoiceGate:
@@ -33,6 +35,7 @@ class VoiceGate:
         self._before = b""
         self._left = 0
         self._tail = 0
+        self._pause = 0
 
     @property
     def speaking(self) -> bool:
@@ -41,7 +44,7 @@ class VoiceGate:
     def cut(self) -> None:
         """The agent was interrupted: what is still on its way of its sentence is left out."""
         if self.speaking:
-            self._tail = _TAIL_FRAMES
+            self._tail, self._pause = _TAIL_FRAMES, 0
         self._left = 0
 
     def feed(self, pcm: bytes) -> bytes:
@@ -53,8 +56,11 @@ class VoiceGate:
         level = float(np.sqrt(np.mean(samples * samples))) if samples.size else 0.0
         self._levels.append(level)
         voiced = level > max(_QUIET, min(_LOUD, self._floor() * _ABOVE_FLOOR))
-        self._tail = self._tail - 1 if voiced and self._tail else 0
         if self._tail:
+            self._tail -= 1
+            self._pause = 0 if voiced else self._pause + 1
+            if self._pause >= _TAIL_PAUSE:
+                self._tail = 0
             heard = b""
         elif voiced:
             heard = pcm if self.speaking else self._before + pcm

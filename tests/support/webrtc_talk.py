@@ -61,6 +61,15 @@ def sounds_like(events: Iterable[TransportEvent], text: str, event_id: int | Non
     )
 
 
+def ends_like(events: Iterable[TransportEvent], text: str) -> bool:
+    """Whether the last tones of the agent's voice are this text, and hardly anything was before them."""
+    found, wanted = pitches(voice(events)), spoken(text)
+    last = found[-len(wanted) :]
+    return len(found) <= len(wanted) + 2 and all(
+        abs(one - other) <= 15 for one, other in itertools.zip_longest(last, wanted, fillvalue=0)
+    )
+
+
 def audio_threads() -> list[str]:
     """Threads of aiortc that outlive their connection when it is not closed well."""
     return [thread.name for thread in threading.enumerate() if thread.name.endswith("-decoder")]

@@ -56,8 +56,8 @@ def test_the_tail_of_a_cut_sentence_is_left_out_and_the_next_one_is_not():
     gate = VoiceGate()
     gate.feed(VOICE)
     gate.cut()
-    assert [gate.feed(VOICE) for _ in range(5)] == [b""] * 5
-    gate.feed(SILENCE)
+    tail = [VOICE, VOICE, SILENCE, SILENCE, VOICE, *[SILENCE] * 5]
+    assert [gate.feed(frame) for frame in tail] == [b""] * len(tail)
     assert gate.feed(VOICE) == SILENCE + VOICE
 
 
