@@ -193,6 +193,9 @@ class Transport(ABC):
         task = asyncio.create_task(run(), name=f"{self.kind} {name}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(
+            lambda _: work.close()
+        )  # cancelled before its first step, it was never awaited
         return task
 
     async def _stop_tasks(self) -> None:

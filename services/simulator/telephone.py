@@ -217,8 +217,10 @@ class Telephone:
             self._wake.clear()
             self.settle()
             wait = self.clock.real_seconds(max(0, self._due[0][0] - self.clock.now())) if self._due else None
+            # Not `wait_for`, which can lose the cancellation of `stop` when it is woken at the same moment.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), wait)
+                async with asyncio.timeout(wait):
+                    await self._wake.wait()
 
     def _now(self) -> int:
         """The moment of the action that is being done, else the clock's."""

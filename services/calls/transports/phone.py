@@ -200,7 +200,8 @@ class PhoneTransport(Transport):
     async def _abandon(self, sending: asyncio.Task[Placed]) -> None:
         """The operator gave up while the order was under way: hang up what came of it, if that gets known."""
         try:
-            placed = await asyncio.wait_for(sending, self._abandon_seconds)
+            async with asyncio.timeout(self._abandon_seconds):
+                placed = await sending
         except ServiceError as error:
             await self._intents.failed(error, certain=is_certain(error))
         except TimeoutError:

@@ -171,3 +171,19 @@ async def test_a_held_clock_lets_nothing_happen_until_it_is_moved() -> None:
     telephone.control("POST", {"advance_ms": 300})
     assert call.status == "ringing"
     await telephone.stop()
+
+
+@pytest.mark.parametrize("steps", range(5))
+async def test_it_stops_although_it_was_just_woken(steps: int) -> None:
+    from services.clock import SystemClock
+
+    telephone = Telephone(1, SystemClock())
+    await telephone.start()
+    for _ in range(4):
+        await asyncio.sleep(0)  # it waits
+    telephone.at(10_000, lambda: None)
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    stopping = asyncio.create_task(telephone.stop())
+    done, _ = await asyncio.wait({stopping}, timeout=5)
+    assert done
