@@ -178,9 +178,10 @@ async def test_it_stops_although_it_was_just_woken(steps: int) -> None:
     from services.clock import SystemClock
 
     telephone = Telephone(1, SystemClock())
+    telephone.at(20_000, lambda: None)
     await telephone.start()
     for _ in range(4):
-        await asyncio.sleep(0)  # it waits
+        await asyncio.sleep(0)  # it waits for that
     telephone.at(10_000, lambda: None)
     for _ in range(steps):
         await asyncio.sleep(0)
