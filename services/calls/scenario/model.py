@@ -67,10 +67,10 @@ def _texts(value: Any) -> list[str]:
 def _until(value: Any) -> bool | str:
     if value is not True and not isinstance(value, str):
         raise ValueError("true, or a regular expression, is expected")
-    return _regex(value) if isinstance(value, str) else True
+    return regex(value) if isinstance(value, str) else True
 
 
-def _regex(value: str) -> str:
+def regex(value: str) -> str:
     try:
         re.compile(value)
     except re.error as error:
@@ -279,7 +279,7 @@ class Answer(Strict):
     @field_validator("when")
     @classmethod
     def _is_regex(cls, value: str) -> str:
-        return _regex(value)
+        return regex(value)
 
 
 class QualityPlan(QualityFigures):
