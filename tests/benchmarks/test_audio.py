@@ -126,7 +126,7 @@ def last_loud(recorded: Recorded, after: float) -> float:
         loud = np.nonzero(np.abs(np.frombuffer(piece[: len(piece) // 2 * 2], "<i2").astype(int)) > LOUD)[0]
         if len(loud):
             end = max(end, arrived - (len(piece) // 2 - 1 - loud[-1]) / OUTPUT_RATE)
-    return end
+    return float(end)
 
 
 async def interrupted(desk: PulseServer) -> list[Figure]:
