@@ -98,6 +98,7 @@ class ElevenLabsSocket(Transport):
         self._heard_at = 0.0
         self._listening = False
         self._longest_gap = 0.0
+        self._asked = False
         self._most_behind = 0
         self._dropped = 0
 
@@ -282,9 +283,13 @@ class ElevenLabsSocket(Transport):
         if self._reader.pings > 1:
             self._longest_gap = max(self._longest_gap, now - self._heard_at)
         self._heard_at = now
+        self._asked = False
 
     async def _watch(self) -> None:
-        """A vendor that pings and then falls silent: first a notice, then the end."""
+        """A vendor that pings and then falls silent: first a notice, then the end.
+
+        One that does not ping may have nothing to say; there the library's own pings find a dead line.
+        """
         told = False
         failed_at: float | None = None
         pause = min(1.0, self._quiet_after / 4)
@@ -296,8 +301,9 @@ class ElevenLabsSocket(Transport):
                 self._end_by(self._reader.failure)
                 await self._hang_up()
                 return
-            silent = now - self._heard_at if self._listening and self._reader.pings > 1 else 0.0
-            if silent >= max(self._give_up_after, 3 * self._longest_gap):
+            pings = self._reader.pings > 1
+            silent = now - self._heard_at if self._listening and (pings or self._asked) else 0.0
+            if pings and silent >= max(self._give_up_after, 3 * self._longest_gap):
                 self._end(EndReason.TIMEOUT, f"nothing was heard from ElevenLabs for {silent:.0f} s", by="us")
                 await self._hang_up()
                 return
@@ -307,7 +313,7 @@ class ElevenLabsSocket(Transport):
                     Notice(
                         f"Nothing has been heard from ElevenLabs for {silent:.0f} s",
                         "look",
-                        f"The call ends by itself after {self._give_up_after:.0f} s",
+                        f"The call ends by itself after {self._give_up_after:.0f} s" if pings else "",
                     )
                 )
             elif told and silent < self._quiet_after:
@@ -342,6 +348,7 @@ class ElevenLabsSocket(Transport):
             )
 
     async def send_text(self, text: str) -> None:
+        self._asked = True
         await self._send(sending.user_message(text))
 
     async def send_context(self, text: str) -> None:
