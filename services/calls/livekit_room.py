@@ -77,10 +77,6 @@ class LiveKitRoom:
         self._room.on("reconnected", lambda: None if self._closing else events.on_reconnected())
         self._room.on("disconnected", self._disconnected)
 
-    @property
-    def name(self) -> str:
-        return str(self._room.name)
-
     async def connect(self, url: str, token: str, seconds: float) -> None:
         """Join. Raises ServiceError (`unreachable`, `refused`)."""
         options = rtc.RoomOptions(connect_timeout=_SIGNAL_SECONDS)

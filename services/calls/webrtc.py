@@ -72,13 +72,6 @@ def _missing() -> ServiceError:
     )
 
 
-async def stopped(task: asyncio.Task[Any] | None) -> None:
-    """Cancel a task and wait until it is over."""
-    if task is not None and task is not asyncio.current_task():
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
 async def within(seconds: float, work: Coroutine[Any, Any, Any], what: str) -> bool:
     """Do what must be tried at the end of a call but may not hold it up; never raises."""
     try:

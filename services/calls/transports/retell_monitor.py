@@ -8,10 +8,11 @@ break the whole transcript comes again; what was told before is not repeated.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any, Final
 
 from services.calls.access import VendorAccess
@@ -68,24 +69,19 @@ class RetellMonitor:
         self._socket: Any = None
         self._closed = asyncio.Event()
         self._unreadable = False
-        self._live = False
         self.transcript = Transcript(speaking=speaking)
-
-    @property
-    def live(self) -> bool:
-        """Whether the monitor has ever been let in."""
-        return self._live
 
     async def __aiter__(self) -> AsyncIterator[Message]:
         failures = early = 0
         while not self._closed.is_set():
             code, reason = 0, ""
             try:
-                async for message in self._watch():
-                    failures = 0
-                    yield message
-                    if isinstance(message, Ended):
-                        return
+                async with contextlib.aclosing(self._watch()) as messages:
+                    async for message in messages:
+                        failures = 0
+                        yield message
+                        if isinstance(message, Ended):
+                            return
                 code, reason = self._socket.close_code or 0, self._socket.close_reason or ""
             except OSError as error:
                 log.info("the monitor of a call broke off: %s", type(error).__name__)
@@ -112,7 +108,7 @@ class RetellMonitor:
         if socket is not None:
             await socket.close()
 
-    async def _watch(self) -> AsyncIterator[Message]:
+    async def _watch(self) -> AsyncGenerator[Message, None]:
         """One connection. Ends with its close; OSError when none came about."""
         from websockets.exceptions import ConnectionClosed
 
@@ -130,7 +126,6 @@ class RetellMonitor:
                     if closed.sent is not None and closed.sent.code == _TOO_BIG:
                         raise _refused("Retell's live transcript sent more than 16 MB at once") from None
                     return
-                self._live = True
                 for message in await self._read(text):
                     yield message
         finally:
