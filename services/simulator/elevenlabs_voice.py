@@ -91,6 +91,8 @@ class Voice:
         while position < total_ms:
             if hang is not None and position >= hang.at_ms:
                 strike, hang = hang, None
+                # When it has been heard: what was sent ahead has arrived, even before a crash.
+                await _until(started + position / 1000 / script.pace)
                 await self._talk.hang(strike)
             length = min(self._chunk_ms(), total_ms - position)
             await _until(started + (position - script.lead_ms) / 1000 / script.pace)

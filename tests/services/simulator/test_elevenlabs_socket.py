@@ -615,7 +615,7 @@ async def begin(world: World, hang: Frame, **more: Any) -> Talker:
 
 
 async def test_a_server_that_crashes_in_mid_word(world: World) -> None:
-    talker = await begin(world, {"how": "crash", "at_ms": 500})
+    talker = await begin(world, {"how": "crash", "at_ms": 500}, pace=1)
     assert talker.socket.close_code == 1006
     assert 500 <= len(sound(talker, "pcm_16000")) / 16 < 6 * 240
     assert (world.last["state"], world.last["end_code"]) == ("failed", 1006)

@@ -280,7 +280,7 @@ async def test_the_client_notices_faults(hang: str) -> None:
 
     async with running_simulator(agents=24) as simulator:
         public = (await agents(simulator))[1]
-        script = {"pace": 4, "greeting": "One two three", "hang": {"how": hang, "at_ms": 240}}
+        script = {"greeting": "One two three", "hang": {"how": hang, "at_ms": 240}}
         await simulator.script(script)
         heard = Heard()
         conversation = AsyncConversation(
