@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -336,3 +337,38 @@ async def test_a_monitor_that_is_refused_leaves_the_call_alone(
         await heard.until(lambda event: isinstance(event, AgentAudio))
         await speak(heard.transport)  # the agent says good-bye, and the gateway tells the end
         assert (await heard.end()).reason is EndReason.AGENT_ENDED
+
+
+async def test_lost_and_late_packets_are_measured_and_survived(line: GatewayLine) -> None:
+    await line.plays(greeting=LONG, turns=[{"heard": "Still there?", "say": "Yes, still here."}])
+    async with opened(line) as heard:
+        rng = random.Random(3)
+        peer = heard.transport._peer  # type: ignore[attr-defined]
+        for ice in {each.receiver.transport.transport for each in peer._pc.getTransceivers()}:
+            ice._recv = _bad_line(ice._recv, rng)
+        found = await heard.until(
+            lambda event: isinstance(event, Quality) and bool(event.loss_percent) and bool(event.jitter_ms)
+        )
+        assert isinstance(found, Quality)
+        assert found.loss_percent is not None
+        assert found.jitter_ms is not None
+        assert 1 <= found.loss_percent <= 40
+        await speak(heard.transport)
+        await heard.until(
+            lambda event: isinstance(event, AgentSpeech) and event.text == "Yes, still here." and event.final
+        )
+        assert level(voice(heard.events, 2)) > 500
+        assert not [e for e in heard.of(StateChanged) if e.state is CallState.RECONNECTING]  # type: ignore[union-attr]
+
+
+def _bad_line(receive: Callable[[], Awaitable[bytes]], rng: random.Random) -> Callable[[], Awaitable[bytes]]:
+    """One packet of ten is lost, and each is up to 30 ms late."""
+
+    async def received() -> bytes:
+        while True:
+            data = await receive()
+            if rng.random() >= 0.1:
+                await asyncio.sleep(rng.uniform(0, 0.03))
+                return data
+
+    return received

@@ -299,3 +299,13 @@ async def test_hanging_up_while_the_media_server_is_silent(line: LivekitLine) ->
     assert len(FfiClient.instance.queue._subscribers) == subscribers
     server.close()
     await nothing_left(before)
+
+
+async def test_a_call_leaves_nothing_in_livekit(line: LivekitLine) -> None:
+    from livekit.rtc._ffi_client import FfiClient
+
+    subscribers = len(FfiClient.instance.queue._subscribers)
+    async with opened(line) as heard:
+        await heard.until(lambda event: isinstance(event, AgentAudio))
+        assert len(FfiClient.instance.queue._subscribers) > subscribers
+    assert len(FfiClient.instance.queue._subscribers) == subscribers
