@@ -197,7 +197,7 @@ class Callboard(App[str], inherit_bindings=False):
             case "switch_theme":
                 return self.theme != PLAIN
             case "go_call":
-                return bool(self.live.calls) and getattr(self.screen, "place", "") != CALL
+                return bool(self.live.calls) and self._top_frame.place != CALL
         return True
 
     async def _on_key(self, event: events.Key) -> None:
@@ -270,8 +270,12 @@ class Callboard(App[str], inherit_bindings=False):
     def _call_ended(self, session: Session) -> None:
         from screens.calling import tell_end
 
-        frame = next(screen for screen in reversed(self.screen_stack) if isinstance(screen, Frame))
-        tell_end(frame, session)
+        tell_end(self._top_frame, session)
+
+    @property
+    def _top_frame(self) -> Frame:
+        """The screen on top, dialogs apart."""
+        return next(screen for screen in reversed(self.screen_stack) if isinstance(screen, Frame))
 
     async def action_quit(self) -> None:
         """Leave; calls that go on are ended first."""

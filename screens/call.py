@@ -25,6 +25,8 @@ from screens.widgets.transcript import Transcript
 from services.calls.live import Area, LiveCall
 
 SLOWEST_FPS = 10
+TYPING_MS = 1_000
+"""The agent is told at most this often that the operator types."""
 TYPING_HINTS: Hints = [("enter", "send", ""), ("esc", "leave the line", "")]
 SEARCH_HINTS: Hints = [("enter", "keep", ""), ("esc", "drop", ""), ("n", "next, after enter", "")]
 AUDIO_KEYS = frozenset({"mute", "push_to_talk", "devices"})
@@ -58,7 +60,7 @@ class CallScreen(TalkFrame):
         self._dirty: set[Area] = set(Area)
         self._timer: Timer | None = None
         self._unsubscribe: Callable[[], None] = lambda: None
-        self._told_typing = 0
+        self._told_typing: int | None = None
 
     def work(self) -> Iterable[Widget]:
         yield self.bar
@@ -234,7 +236,7 @@ class CallScreen(TalkFrame):
             self.transcript.search(event.text)
         elif event.kind == "say" and event.text:
             now = self.session.now_ms()
-            if now - self._told_typing >= 1000:
+            if self._told_typing is None or now - self._told_typing >= TYPING_MS:
                 self._told_typing = now
                 self._do(self.session.activity)
 

@@ -26,7 +26,10 @@ def fitting(pieces: Sequence[tuple[int, Sequence[Piece]]], room: int) -> list[Pi
         if needed <= room:
             room -= needed
             kept.add(number)
-    return [piece for number, (_, group) in enumerate(pieces) if number in kept for piece in group]
+    shown = [piece for number, (_, group) in enumerate(pieces) if number in kept for piece in group]
+    if shown:
+        shown[-1] = (shown[-1][0].rstrip() + " ", shown[-1][1])
+    return shown
 
 
 def latency_groups(live: LiveCall) -> list[tuple[int, Sequence[Piece]]]:
@@ -172,11 +175,13 @@ class Prompt(Lines):
             arguments = arguments_text(waiting.arguments)
             question = f"Let {display(waiting.text)} run?"
             about = f"  with {arguments}" if arguments else ""
-            keys: list[Piece] = [("a", "key"), (" allow   ", Tone.PLAIN), ("d", "key"), (" deny", Tone.PLAIN)]
-            return [
-                ([(f" {question}", Tone.LOOK), (about, Tone.PLAIN)], []),
-                ([(" ", Tone.PLAIN), *keys], []),
+            keys: list[Piece] = [
+                ("a", "key"),
+                (" allow   ", Tone.PLAIN),
+                ("d", "key"),
+                (" deny ", Tone.PLAIN),
             ]
+            return [([(f" {question}", Tone.LOOK), (about, Tone.PLAIN)], keys)]
         if live.push_to_talk:
             word, tone = ("speak, space closes the microphone", Tone.OK)
             if not live.held:

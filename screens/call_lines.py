@@ -41,9 +41,9 @@ def face_of(entry: Entry, glyphs: Glyphs) -> Face:
     """How an entry looks now."""
     match entry.who:
         case Who.AGENT:
-            return _spoken(entry, "agent", Tone.ACCENT)
+            return _spoken(entry, "agent", Tone.ACCENT, glyphs)
         case Who.USER:
-            return _spoken(entry, "you", "strong")
+            return _spoken(entry, "you", "strong", glyphs)
         case Who.TOOL:
             return _tool(entry, glyphs)
         case Who.CONTEXT:
@@ -55,16 +55,17 @@ def face_of(entry: Entry, glyphs: Glyphs) -> Face:
             return _notice(entry, glyphs)
 
 
-def _spoken(entry: Entry, label: str, tone: Tone | str) -> Face:
+def _spoken(entry: Entry, label: str, tone: Tone | str, glyphs: Glyphs) -> Face:
     right = f"{entry.latency_ms:,} ms" if entry.latency_ms is not None else ""
     slow = entry.latency_ms is not None and entry.latency_ms >= LOOK_MS
-    return Face(label, tone, _words(entry), right, Tone.LOOK if slow else Tone.MUTED)
+    return Face(label, tone, _words(entry, glyphs), right, Tone.LOOK if slow else Tone.MUTED)
 
 
-def _words(entry: Entry) -> tuple[Span, ...]:
+def _words(entry: Entry, glyphs: Glyphs) -> tuple[Span, ...]:
     text = _short(entry.text, MOST)
     if not entry.final:
-        return ((text or "…", Tone.MUTED),)
+        # The sign says "not final" where there are no colours.
+        return ((text + glyphs.ellipsis, Tone.MUTED),)
     if not entry.cut:
         return ((text, Tone.PLAIN), *((("  typed", Tone.MUTED),) if entry.typed else ()))
     known = entry.words_spoken

@@ -18,7 +18,14 @@ import traceback
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-MODULES = ("test_start", "test_sync_speed", "test_console_load", "test_at_rest", "test_audio")
+MODULES = (
+    "test_start",
+    "test_sync_speed",
+    "test_console_load",
+    "test_call_screen",
+    "test_at_rest",
+    "test_audio",
+)
 
 
 def main(names: list[str]) -> int:
