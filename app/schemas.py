@@ -172,6 +172,17 @@ CALL = _object(
         "folder": {**TEXT, "description": "the recording"},
     }
 )
+PHONE = _object(
+    {
+        "company": TEXT,
+        "account_sid": _or_null({**TEXT, "description": "Twilio's; null without an account"}),
+        "base_url": _or_null(TEXT),
+        "allowed": {
+            **_list(TEXT),
+            "description": "numbers, or beginnings with a *; empty: every call is asked about",
+        },
+    }
+)
 LINE = _object({"t": COUNT, "who": TEXT, "text": TEXT}, description="a line of a transcript; t in ms")
 MIRROR_AGE = _or_null(
     {**COUNT, "description": "milliseconds since the last sync ended; null when there was none"}
@@ -209,6 +220,44 @@ SERVE_EVENT: Schema = {
         _object({"event": {"const": "stopped"}}),
     ],
 }
+SCENARIO_STATUS = _one_of(("passed", "failed", "error"))
+SCENARIO_TEST = _object(
+    {
+        "suite": TEXT,
+        "file": TEXT,
+        "name": TEXT,
+        "agent": TEXT,
+        "transport": _one_of((TransportKind.MOCK, TransportKind.TEXT)),
+        "status": SCENARIO_STATUS,
+        "hold": {**COUNT, "description": "how many of its conversations must hold"},
+        "took_ms": COUNT,
+        "p50_ms": _or_null(COUNT),
+        "p95_ms": _or_null(COUNT),
+        "runs": _list(
+            _object(
+                {
+                    "number": COUNT,
+                    "status": SCENARIO_STATUS,
+                    "took_ms": COUNT,
+                    "end": TEXT,
+                    "problems": _list(TEXT),
+                    "advice": TEXT,
+                    "steps": _list(
+                        _object(
+                            {
+                                "said": TEXT,
+                                "replies": _list(TEXT),
+                                "latency_ms": _or_null(COUNT),
+                                "checks": _list(_object({"what": TEXT, "ok": FLAG, "detail": TEXT})),
+                            }
+                        )
+                    ),
+                    "transcript": _list(TEXT),
+                }
+            )
+        ),
+    }
+)
 SUMMARIES: dict[str, str] = {
     "sync": "callboard sync",
     "agents": "callboard agents list",
@@ -218,11 +267,16 @@ SUMMARIES: dict[str, str] = {
     "connection": "callboard connection add, rotate, remove",
     "connections": "callboard connection list",
     "connection-test": "callboard connection test",
+    "phone": "callboard phone set, show, remove, allow, disallow",
+    "phone-test": "callboard phone test",
+    "phone-numbers": "callboard phone numbers",
     "calls": "callboard calls list",
     "call": "callboard calls show CALL",
     "call-event": "callboard call --json, one object a line",
     "call-check": "callboard call --check --json",
     "devices": "callboard call --list-devices --json",
+    "scenarios": "callboard scenarios run",
+    "scenario-check": "callboard scenarios check",
     "runs": "callboard runs",
     "run": "callboard runs RUN",
     "audit": "callboard audit",
@@ -255,6 +309,9 @@ SCHEMAS: dict[str, Schema] = {
     "connection": _object({"connection": CONNECTION}),
     "connections": _object({"connections": _list(CONNECTION)}),
     "connection-test": _object({"checks": _list(CHECK)}),
+    "phone": _object({"phone": PHONE}),
+    "phone-test": _object({"company": TEXT, "account": TEXT, "status": TEXT}),
+    "phone-numbers": _object({"company": TEXT, "numbers": _list(TEXT)}),
     "calls": _object({"calls": _list(CALL)}),
     "call": _object(
         {
@@ -291,6 +348,27 @@ SCHEMAS: dict[str, Schema] = {
         {
             "devices": _list(
                 _object({"id": TEXT, "name": TEXT, "inputs": COUNT, "outputs": COUNT, "rate": COUNT})
+            )
+        }
+    ),
+    "scenarios": _object(
+        {
+            "counts": _object({"passed": COUNT, "failed": COUNT, "error": COUNT, "total": COUNT}),
+            "judge": {**TEXT, "description": "what compared meanings"},
+            "tests": _list(SCENARIO_TEST),
+        }
+    ),
+    "scenario-check": _object(
+        {
+            "files": _list(
+                _object(
+                    {
+                        "file": TEXT,
+                        "kind": _one_of(("suite", "scenario", "")),
+                        "tests": COUNT,
+                        "problem": {**TEXT, "description": "empty when the file is right"},
+                    }
+                )
             )
         }
     ),

@@ -35,7 +35,7 @@ from typing import Any, Final
 from services.clock import Clock
 from services.simulator.wire import Json
 
-E164: Final = re.compile(r"\+[1-9]\d{6,14}")
+E164: Final = re.compile(r"\+[1-9][0-9]{6,14}")
 ENDED: Final = frozenset({"completed", "busy", "failed", "no-answer", "canceled"})
 OUTCOMES: Final = ("answer", "busy", "no-answer", "failed")
 

@@ -10,7 +10,7 @@ import json
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlmodel import Session, select
 
@@ -26,6 +26,8 @@ from services.storage import Database
 from services.storage.journal import record
 from services.storage.tables import Company, Telephony
 from services.text import clean_line
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +103,7 @@ class TelephonyService:
         """Forget the account and its token; the list stays."""
         before = await self.show(company)
         if not before.has_account:
-            raise UsageError(
-                f"{before.company} has no Twilio account", advice=_HOW_TO_SET, code="no_telephony"
-            )
+            raise _no_account(before.company)
         after = await self._change(company, "telephony.remove", account_sid="", base_url=BASE_URL)
         await (await self._open_secrets()).delete(before.secret_name)
         return after
@@ -136,16 +136,8 @@ class TelephonyService:
             company, "telephony.disallow", [rule for rule in before.allowed if rule not in wanted]
         )
 
-    async def client(self, company: str) -> TwilioClient | None:
-        """The account's client, to be closed by the caller; None without an account.
-
-        Raises `ServiceError` when the token is not in the secret store.
-        """
-        opener = await self.opener(company)
-        return opener() if opener is not None else None
-
     async def opener(self, company: str) -> Callable[[], TwilioClient] | None:
-        """Opens the account's client as often as it is called; None without an account.
+        """Makes clients of the account, each to be closed by the caller; None without an account.
 
         Raises `ServiceError` when the token is not in the secret store.
         """
@@ -160,24 +152,16 @@ class TelephonyService:
                 advice=f"enter it: callboard phone set {known.company}",
                 code="no_key",
             )
-        address = await self._address() if self._address is not None else known.base_url
-        return lambda: TwilioClient(known.account_sid, Secret(token), clock=self._clock, base_url=address)
+        return await self._opener(known.account_sid, token, known.base_url)
 
     async def test(self, company: str) -> TwilioAccount:
         """Ask Twilio whether the stored account and token work. Raises `ServiceError`."""
-        client = await self.client(company)
-        if client is None:
-            name = (await self.show(company)).company
-            raise UsageError(f"{name} has no Twilio account", advice=_HOW_TO_SET, code="no_telephony")
-        try:
-            return await client.check()
-        finally:
-            await client.aclose()
+        return await self._asked(company, TwilioClient.check)
 
     async def test_account(self, account_sid: str, token: str, base_url: str | None = None) -> TwilioAccount:
         """The same for an account that is not stored yet."""
         address = normalize_base_url(base_url) if base_url else BASE_URL
-        client = await self._open(checked_account_sid(account_sid), token, address)
+        client = (await self._opener(checked_account_sid(account_sid), token, address))()
         try:
             return await client.check()
         finally:
@@ -185,18 +169,22 @@ class TelephonyService:
 
     async def numbers(self, company: str) -> list[str]:
         """The account's own numbers. Raises `UsageError` without an account."""
-        client = await self.client(company)
-        if client is None:
-            name = (await self.show(company)).company
-            raise UsageError(f"{name} has no Twilio account", advice=_HOW_TO_SET, code="no_telephony")
+        return await self._asked(company, TwilioClient.numbers)
+
+    async def _asked(self, company: str, question: Callable[[TwilioClient], Awaitable[T]]) -> T:
+        make = await self.opener(company)
+        if make is None:
+            raise _no_account((await self.show(company)).company)
+        client = make()
         try:
-            return await client.numbers()
+            return await question(client)
         finally:
             await client.aclose()
 
-    async def _open(self, account_sid: str, token: str, base_url: str) -> TwilioClient:
+    async def _opener(self, account_sid: str, token: str, base_url: str) -> Callable[[], TwilioClient]:
         address = await self._address() if self._address is not None else base_url
-        return TwilioClient(account_sid, Secret(token), clock=self._clock, base_url=address)
+        secret = Secret(token)
+        return lambda: TwilioClient(account_sid, secret, clock=self._clock, base_url=address)
 
     async def _list(self, company: str, action: str, rules: list[str]) -> TelephonyInfo:
         kept = list(dict.fromkeys(rules))
@@ -234,7 +222,12 @@ class TelephonyService:
         return changed
 
 
-_HOW_TO_SET = "Set one with: callboard phone set COMPANY"
+def _no_account(company: str) -> UsageError:
+    return UsageError(
+        f"{company} has no Twilio account",
+        advice=f"Set one with: callboard phone set {company}",
+        code="no_telephony",
+    )
 
 
 def _info(session: Session, name: str) -> TelephonyInfo:

@@ -10,8 +10,8 @@ from typing import Final
 from services.errors import ServiceError, UsageError
 from services.text import clean_line
 
-_E164: Final = re.compile(r"\+[1-9]\d{6,14}")
-_RULE: Final = re.compile(r"\+(\d{1,15}\*?|\*)")
+_E164: Final = re.compile(r"\+[1-9][0-9]{6,14}")
+_RULE: Final = re.compile(r"\+([0-9]{1,15}\*?|\*)")
 _SPACING: Final = re.compile(r"[\s()./\u2010-\u2015-]+")
 # Numbers people write for looks only: "+49 (0)30 …" has a zero that is not dialled from abroad.
 _TRUNK_ZERO: Final = re.compile(r"\(0\)")
