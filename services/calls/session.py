@@ -59,9 +59,16 @@ QUALITY_EVERY = 20
 AFTERMATH_SECONDS = 8.0
 
 
+BAR_RANGE_DB = 60.0
+HELD_BARS = 10
+"""The number beside the bars is the loudest of these (0.5 s): speech has gaps."""
+SILENT_DB = -90.0
+
+
 @dataclass(frozen=True, slots=True)
 class Meters:
-    """Levels of both directions: bars from 0 to 1, the newest last, and decibels below full scale."""
+    """Levels of both directions: bars from 0 (-60 dB) to 1 (full scale), the newest last, and the loudest
+    of the last half second in decibels below full scale."""
 
     input_bars: tuple[float, ...]
     output_bars: tuple[float, ...]
@@ -135,12 +142,8 @@ class CallSession:
         line = self._audio
         if line is None:
             return None
-        return Meters(
-            line.input_meter.bars(bars),
-            line.output_meter.bars(bars),
-            line.input_meter.level_db,
-            line.output_meter.level_db,
-        )
+        given, heard = line.input_meter.bars(bars), line.output_meter.bars(bars)
+        return Meters(given, heard, _held_db(given), _held_db(heard))
 
     def subscribe(self, listener: AreasListener) -> Unsubscribe:
         """Be told which areas of `live` changed."""
@@ -459,3 +462,8 @@ class CallSession:
     def mark_settled(self) -> None:
         """The service wrote everything."""
         self._settled.set()
+
+
+def _held_db(bars: tuple[float, ...]) -> float:
+    loudest = max(bars[-HELD_BARS:], default=0.0)
+    return BAR_RANGE_DB * (loudest - 1) if loudest > 0 else SILENT_DB
