@@ -39,7 +39,7 @@ class ExitCode(IntEnum):
     """Not allowed or not authenticated: wrong key, missing permission, locked secret store."""
 
 
-BLOCKED_CODES = frozenset({"conflict", "drift", "blocked_by_drift"})
+BLOCKED_CODES = frozenset({"conflict", "drift", "blocked_by_drift", "brief_refused", "not_allowed"})
 
 # Everything `services.text.clean` removes, and lone surrogates. A carriage return is white space
 # between JSON tokens and is left to the caller.

@@ -12,6 +12,8 @@ from collections.abc import AsyncIterator
 CHUNK = 65_536
 LONGEST = 100_000
 """Characters of a line; the rest is dropped."""
+MOST_WAITING = 1_000
+"""Lines that are read ahead of the one being said; the writer waits with the rest."""
 
 
 class StdinLines:
@@ -21,6 +23,7 @@ class StdinLines:
     def __init__(self, descriptor: int | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         self._lines: asyncio.Queue[str | None] = asyncio.Queue()
+        self._space = threading.Semaphore(MOST_WAITING)
         try:
             found = sys.stdin.fileno() if descriptor is None else descriptor
         except (AttributeError, OSError, ValueError):  # closed, or none at all
@@ -30,25 +33,31 @@ class StdinLines:
 
     async def __aiter__(self) -> AsyncIterator[str]:
         while (line := await self._lines.get()) is not None:
+            self._space.release()
             yield line
 
     def _read(self, descriptor: int) -> None:
-        rest = b""
+        rest = bytearray()
         with contextlib.suppress(RuntimeError):  # the loop may be gone by now
             while True:
                 try:
                     piece = os.read(descriptor, CHUNK)
                 except OSError:
                     piece = b""
-                rest += piece
-                *lines, rest = rest.split(b"\n")
-                if not piece and rest:
-                    lines.append(rest)
+                *lines, last = piece.split(b"\n")
                 for line in lines:
-                    self._put(line.decode("utf-8", "replace")[:LONGEST])
+                    rest += line[: 4 * LONGEST]
+                    self._put(rest)
+                    rest.clear()
+                rest += last
+                del rest[4 * LONGEST :]  # no character takes more than four bytes
                 if not piece:
+                    if rest:
+                        self._put(rest)
                     self._loop.call_soon_threadsafe(self._lines.put_nowait, None)
                     return
 
-    def _put(self, line: str) -> None:
-        self._loop.call_soon_threadsafe(self._lines.put_nowait, line)
+    def _put(self, line: bytearray) -> None:
+        self._space.acquire()
+        text = line.decode("utf-8", "replace")[:LONGEST]
+        self._loop.call_soon_threadsafe(self._lines.put_nowait, text)

@@ -12,7 +12,7 @@ import json
 import signal
 import sys
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -198,6 +198,12 @@ async def _request(services: Services, args: Namespace) -> CallRequest:
         )
     if kind is TransportKind.PHONE and not args.to:
         raise UsageError("A phone call needs a number", advice="Add --to +4930123456", code="no_number")
+    if args.max_seconds is not None and not args.max_seconds > 0:
+        raise UsageError("--max-seconds is a number above 0", advice="Leave it out for no limit")
+    if args.play is not None:
+        from services.calls.virtual_audio import pcm_of
+
+        await asyncio.to_thread(pcm_of, args.play, 16_000)  # a wrong file is told before anybody is called
     if args.to and kind is not TransportKind.PHONE:
         raise UsageError(f"--to is for a phone call, not {kind}", advice="Use --transport phone")
     if row is not None and kind is not TransportKind.MOCK:
@@ -270,9 +276,14 @@ def _confirmed(request: CallRequest, preparation: Preparation, args: Namespace) 
 
 async def _talk(session: CallSession, args: Namespace) -> int:
     """Print what happens, say what is to be said, and wait for the end."""
-    printer = _Printer(session, args.json)
+    tasks: list[asyncio.Task[None]] = []
+
+    def alone() -> None:
+        tasks.append(asyncio.create_task(session.end(detail="nobody reads the output"), name="hang up"))
+
+    printer = _Printer(session, args.json, alone)
     session.subscribe_messages(printer)
-    tasks = [asyncio.create_task(_speak(session, args), name="lines")]
+    tasks.append(asyncio.create_task(_speak(session, args), name="lines"))
     if args.max_seconds:
         tasks.append(asyncio.create_task(_limit(session, args.max_seconds), name="limit"))
 
@@ -366,7 +377,7 @@ async def _answered(session: CallSession, *, first: bool = False) -> None:
 def _has_answered(session: CallSession, first: bool) -> bool:
     from services.calls.live import Who
 
-    if session.live.live_at is None:
+    if session.live.live_at is None or session.live.agent_speaking:
         return False
     for entry in reversed(session.live.entries):
         if not entry.final:
@@ -380,11 +391,16 @@ def _has_answered(session: CallSession, first: bool) -> bool:
 
 
 class _Printer:
-    """What is printed of a call: JSON lines, or the transcript as it becomes final."""
+    """What is printed of a call: JSON lines, or the transcript as it becomes final.
 
-    def __init__(self, session: CallSession, as_json: bool) -> None:
+    `alone` is called once when nobody reads the output any more.
+    """
+
+    def __init__(self, session: CallSession, as_json: bool, alone: Callable[[], None]) -> None:
         self._session = session
         self._json = as_json
+        self._alone = alone
+        self._closed: BrokenPipeError | None = None
         self._shown: set[int] = set()
         if as_json:
             self._line({"t": 0, "kind": "call", "folder": str(session.folder), "agent": session.target.name})
@@ -392,12 +408,18 @@ class _Printer:
             say(f"Calling {clean_line(session.target.name)} over {session.kind}. Ctrl-C hangs up.")
 
     def __call__(self, t: int, message: Message) -> None:
-        if self._json:
-            from services.calls.messages import encode
+        if self._closed is not None:
+            return
+        try:
+            if self._json:
+                from services.calls.messages import encode
 
-            self._line({"t": t, **encode(message)})
-        else:
-            self._transcript()
+                self._line({"t": t, **encode(message)})
+            else:
+                self._transcript()
+        except BrokenPipeError as error:
+            self._closed = error
+            self._alone()
 
     def _transcript(self) -> None:
         from services.calls.archive import LABELS, clock_text, entry_text
@@ -413,7 +435,9 @@ class _Printer:
         sys.stdout.flush()
 
     def finish(self, ended: Ended) -> int:
-        """The summary; returns the exit code."""
+        """The summary; returns the exit code. Raises BrokenPipeError when nobody reads it."""
+        if self._closed is not None:
+            raise self._closed
         session, live = self._session, self._session.live
         code = exit_code_of(ended.reason)
         p50, p95 = live.latency_percentile(0.5), live.latency_percentile(0.95)
