@@ -103,7 +103,11 @@ def parse(text: str, name: str) -> tuple[Any, Lines]:
         mark = error.problem_mark or error.context_mark
         where = f", line {mark.line + 1}" if mark is not None else ""
         problem = clean_line(error.problem or error.context or "it cannot be understood")
-        raise UsageError(f"{name}{where}: not valid YAML: {problem}", code="bad_file") from None
+        # The library ends a plain text inside { } and [ ] at a question mark.
+        advice = 'Put texts with ? : # or , in quotes: {say: "When are you open?"}'
+        raise UsageError(
+            f"{name}{where}: not valid YAML: {problem}", advice=advice, code="bad_file"
+        ) from None
     except (yaml.YAMLError, ValueError) as error:
         problem = clean_line(str(error))[:200]
         raise UsageError(f"{name}: not valid YAML: {problem}", code="bad_file") from None
