@@ -57,6 +57,8 @@ TICK = 0.1
 QUALITY_EVERY = 20
 """Ticks between two looks at the line's jitter."""
 AFTERMATH_SECONDS = 8.0
+OPENING_SECONDS = 5.0
+"""What an opening that was called off may take to let go."""
 
 
 BAR_RANGE_DB = 60.0
@@ -257,19 +259,33 @@ class CallSession:
 
     async def _carry(self) -> Ended:
         self._own(self._tick())
+        # Events are read from the beginning: dialling may take a minute, and the operator watches.
+        opening = asyncio.create_task(self._transport.open(self.brief), name=f"call {self.id} opening")
         try:
-            await self._transport.open(self.brief)
-        except ServiceError as error:
-            self._publish(Notice(error.message, "act", error.advice))
-            return Ended(reason_of(error), error.message, by="us")
-        async for event in self._transport.events():
-            if isinstance(event, AgentAudio):
-                self._hear(event)
-            elif isinstance(event, Ended):
-                return event
-            else:
-                await self._take(event)
+            async for event in self._transport.events():
+                if isinstance(event, AgentAudio):
+                    self._hear(event)
+                elif isinstance(event, Ended):
+                    return await self._why(event, opening)
+                else:
+                    await self._take(event)
+        finally:
+            opening.cancel()
+            await asyncio.gather(opening, return_exceptions=True)
         return Ended(EndReason.PROTOCOL_ERROR, "the transport stopped without a reason", by="us")
+
+    async def _why(self, ended: Ended, opening: asyncio.Task[None]) -> Ended:
+        """The end with what an opening that failed has to say; raises what is wrong in our own code."""
+        done, _ = await asyncio.wait({opening}, timeout=OPENING_SECONDS)
+        failure = opening.exception() if done and not opening.cancelled() else None
+        if isinstance(failure, ServiceError):
+            if ended.by == "operator":
+                return ended
+            self._publish(Notice(failure.message, "act", failure.advice))
+            return Ended(reason_of(failure), failure.message, ended.by or "us", ended.code)
+        if failure is not None:
+            raise failure
+        return ended
 
     async def _take(self, message: Message) -> None:
         if isinstance(message, AgentSpeaking | UserSpeaking) and self._audio is not None:

@@ -15,6 +15,8 @@ from services.calls.audio_line import Tap
 from services.calls.model import FRAME_MS
 from services.clock import Clock
 
+BETWEEN_PIECES = 0.15
+
 
 @dataclass(frozen=True, slots=True)
 class VirtualFrame:
@@ -58,11 +60,13 @@ class VirtualLine:
         self._muted = False
         self._pushing = False
         self._held = False
+        self._heard_at = float("-inf")
         self._closed = asyncio.Event()
 
     @property
     def playing(self) -> bool:
-        return bool(self._queued)
+        # Pieces of one utterance may come a little apart.
+        return bool(self._queued) or self._clock.monotonic() - self._heard_at < BETWEEN_PIECES
 
     async def frames(self) -> AsyncIterator[VirtualFrame]:
         """A frame every 20 ms until closed; what is queued for the loudspeaker is played in the same step."""
@@ -100,14 +104,17 @@ class VirtualLine:
             if not waiting:
                 self._queued.popleft()
         self.output_meter.feed(bytes(piece) + bytes(wanted - len(piece)))
-        if piece and self._on_output is not None:
-            self._on_output(bytes(piece), at)
+        if piece:
+            self._heard_at = self._clock.monotonic()
+            if self._on_output is not None:
+                self._on_output(bytes(piece), at)
 
     def play(self, pcm: bytes, event_id: int = 0) -> None:
         if event_id > self._dropped:
             self._queued.append((event_id, bytearray(pcm)))
 
     def drop(self, up_to_event_id: int | None = None) -> None:
+        self._heard_at = float("-inf")
         if up_to_event_id is None:
             self._queued.clear()
             return

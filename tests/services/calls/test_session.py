@@ -16,10 +16,11 @@ from services.calls.messages import (
     Ended,
     Interrupted,
     Message,
+    StateChanged,
     ToolStarted,
     UserSpeech,
 )
-from services.calls.model import Brief, CallTarget, EndReason, Phase
+from services.calls.model import Brief, CallState, CallTarget, EndReason, Phase
 from services.calls.recording import Recorder
 from services.calls.session import CallSession
 from services.calls.tools import ToolBox
@@ -109,6 +110,29 @@ async def test_a_refused_opening_ends_with_its_reason_and_advice(tmp_path):
         ended = await call.session.wait()
     assert (ended.reason, ended.detail) == (EndReason.AUTHENTICATION, "The key is wrong")
     assert call.session.live.entries[-1].advice == "Enter another"
+
+
+class SlowTransport(FakeTransport):
+    """Says that it connects, and then takes as long as a test wants."""
+
+    def __init__(self):
+        super().__init__()
+        self.answered = asyncio.Event()
+
+    async def _open(self, brief):
+        self._emit(StateChanged(CallState.RINGING, "ringing"))
+        await self.answered.wait()
+        await super()._open(brief)
+
+
+async def test_ringing_is_seen_while_it_rings_and_may_be_hung_up(tmp_path):
+    transport = SlowTransport()
+    before = asyncio.all_tasks()
+    async with Call(tmp_path, transport) as call:
+        await call.until(lambda message: getattr(message, "state", None) is CallState.RINGING)
+        await call.session.end()
+    assert call.seen[-1] == Ended(EndReason.OPERATOR_ENDED, "", "operator")
+    assert asyncio.all_tasks() == before
 
 
 async def test_the_operator_ends_it_once(tmp_path):
