@@ -40,7 +40,7 @@ Path: TypeAlias = tuple[str, ...]
 PREVIEW = 240
 CHARACTERS_A_TOKEN = 4
 
-# Fields an ElevenLabs agent may permit a client to override (2026-08 specification).
+# Fields an ElevenLabs agent may permit a client to override (specification of 2026-08, SDK 2.78).
 _OVERRIDABLE = {
     "agent": ("first_message", "language", "max_conversation_duration_message"),
     "agent.prompt": (
@@ -53,9 +53,10 @@ _OVERRIDABLE = {
     ),
     "conversation": ("text_only", "max_duration_seconds"),
     "asr": ("keywords",),
+    "turn": ("noisy_environment_message",),
+    "turn.soft_timeout_config": ("message", "additional_soft_timeout_messages"),
 }  # fmt: skip
 _KNOWN = frozenset((*group.split("."), name) for group, names in _OVERRIDABLE.items() for name in names)
-_SOFT_TIMEOUT = ("turn", "soft_timeout_config")
 
 # Members of `agent_override` (Retell SDK 6.2).
 _RETELL_ENGINE = (
@@ -293,7 +294,7 @@ def _permission(documents: _Documents, path: Path) -> tuple[Use, str]:
         permitted = at(allowed, path[:length])
         if permitted is True:
             return "used", "the agent permits it"
-    if path in _KNOWN or path[:2] == _SOFT_TIMEOUT or permitted is False:
+    if path in _KNOWN or permitted is False:
         return "refused", f"the agent does not permit to override {'.'.join(path)}: {_ENABLE}"
     return "ignored", "ElevenLabs has no such override"
 

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.agents import BundlePart
+from services.calls import brief_check
 from services.calls.brief import BriefPart, check_brief, conversation_config, retell_override, usable
 from services.calls.brief_payload import at, put
 from services.calls.model import Brief, Phase, TransportKind
@@ -290,6 +291,35 @@ def test_a_mock_says_the_first_message_and_fills_variables() -> None:
     for provider in (None, ELEVENLABS):
         parts = check_brief(brief, provider, elevenlabs(), MOCK)
         assert [name for name, use in uses(parts).items() if use == "used"] == ["first message", "variable x"]
+
+
+# -- the vendors' own words ------------------------------------------------------------------------------
+
+
+def test_every_override_of_elevenlabs_sdk_is_known() -> None:
+    types = pytest.importorskip("elevenlabs.types")
+
+    def members(model: Any, path: tuple[str, ...] = ()) -> set[tuple[str, ...]]:
+        found: set[tuple[str, ...]] = set()
+        for name, field in model.model_fields.items():
+            inner = [each for each in get_args(field.annotation) if hasattr(each, "model_fields")]
+            found |= members(inner[0], (*path, name)) if inner else {(*path, name)}
+        return found
+
+    assert members(types.ConversationConfigClientOverrideConfigInput) == brief_check._KNOWN
+
+
+def test_every_override_of_retells_sdk_is_known() -> None:
+    params = pytest.importorskip("retell.types.call_create_web_call_params")
+    assert set(params.AgentOverride.__annotations__) == {"agent", *brief_check._RETELL}
+    for group, name in (
+        ("retell_llm", "AgentOverrideRetellLlm"),
+        ("conversation_flow", "AgentOverrideConversationFlow"),
+    ):
+        assert set(getattr(params, name).__annotations__) == brief_check._RETELL[group]
+    agent = set(params.AgentOverrideAgent.__annotations__)
+    assert not agent & brief_check._RETELL_AGENT_NEVER
+    assert "language" in agent
 
 
 # -- properties -----------------------------------------------------------------------------------------
