@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, Self
 
 from rich.segment import Segment
 from textual.geometry import Region
@@ -23,6 +24,8 @@ class Lines(Line):
     def __init__(self, *, ident: str | None = None, classes: str | None = None) -> None:
         super().__init__(ident=ident, classes=classes)
         self._shown: list[Row] = []
+        self._stale = True
+        """Whether all lines are made anew at the next picture."""
 
     def rows(self, width: int) -> list[Row]:
         """What stands in each line, in `width` columns."""
@@ -39,12 +42,19 @@ class Lines(Line):
         if len(rows) != len(shown):
             self.refresh(layout=True)
             return
+        # What is painted are these rows, whatever changes until then: Textual paints the marked lines only.
+        self._shown = rows
         for y, (new, old) in enumerate(zip(rows, shown, strict=True)):
             if new != old:
                 self.refresh(Region(0, y, self.size.width, 1))
 
+    def refresh(self, *regions: Region, **options: Any) -> Self:
+        self._stale = getattr(self, "_stale", True) or not regions
+        return super().refresh(*regions, **options)
+
     def render_lines(self, crop: Region) -> list[Strip]:
-        if self._kept is None:
+        if self._stale:
+            self._stale = False
             self._shown = self.rows(self.size.width)
         return super().render_lines(crop)
 
