@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import logging
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -135,7 +135,7 @@ class AudioEngine:
         except BaseException:
             await self.aclose()
             raise
-        self._own(self._pair.watch(), "watch")
+        self._own(self._pair.watch, "watch")
 
     async def aclose(self) -> None:
         """Close the devices; `frames` ends. May be called again. What was not heard yet stays unheard."""
@@ -251,10 +251,13 @@ class AudioEngine:
             await self._news.wait()
 
     def play(self, pcm: bytes, event_id: int = 0) -> None:
-        """Queue audio of any length in the output rate. Events that were dropped stay silent."""
+        """Queue audio of any length in the output rate. Events that were dropped stay silent.
+
+        While there is no loudspeaker nothing is queued; while one is being replaced, it is.
+        """
         now = self._clock.monotonic()
         self._arrivals.add(pcm, event_id, now)
-        if "output" in self._pair.ports and not self._closed:
+        if not self._closed and ("output" in self._pair.ports or self._pair.changing):
             self._playout.add(pcm, event_id, now)
 
     def drop(self, up_to_event_id: int | None = None) -> None:
@@ -278,7 +281,7 @@ class AudioEngine:
         port = self._output_port()
         if port is not None:
             port.forget()
-            self._own(self._pair.silence(), "silence")
+            self._own(self._pair.silence, "silence")
 
     def mute(self, on: bool) -> None:
         """Send silence: frames keep coming, so that the far side's turn detection goes on."""
@@ -297,7 +300,7 @@ class AudioEngine:
         """Use other devices from now on; None leaves a direction as it is, "" is the default device.
 
         Raises ServiceError as `start` does, after which the device before is still in use. What is queued
-        goes on over the new loudspeaker.
+        goes on over the new loudspeaker; what the one before has buffered (some 70 ms) is cut.
         """
         await self._pair.switch({"input": input, "output": output})
 
@@ -427,7 +430,13 @@ class AudioEngine:
         except Exception:
             log.exception("a listener of the audio failed")
 
-    def _own(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        task = asyncio.create_task(work, name=f"audio {name}")
+    def _own(self, work: Callable[[], Awaitable[None]], name: str) -> None:
+        async def run() -> None:
+            try:
+                await work()
+            except Exception:
+                log.exception("part of the audio failed")
+
+        task = asyncio.create_task(run(), name=f"audio {name}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

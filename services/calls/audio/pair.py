@@ -53,6 +53,11 @@ class DevicePair:
         self._changing = asyncio.Lock()
         self._closed = False
 
+    @property
+    def changing(self) -> bool:
+        """Whether a device is being opened, switched or replaced now."""
+        return self._changing.locked()
+
     def device(self, kind: Kind) -> DeviceInfo | None:
         """The device in use."""
         stream = self._streams.get(kind)
@@ -131,8 +136,15 @@ class DevicePair:
         made: list[DeviceStream] = []
 
         def work() -> DeviceStream:
-            stream = DeviceStream(devices.find_device(wanted, kind), port, self._clock.monotonic)
-            stream.open()
+            try:
+                stream = DeviceStream(devices.find_device(wanted, kind), port, self._clock.monotonic)
+                stream.open()
+            except ServiceError:
+                raise
+            except Exception as error:  # PortAudio's own, while it lists devices
+                raise ServiceError(
+                    f"The {WORDS[kind]} does not open: {error}", code="device_refused"
+                ) from error
             made.append(stream)
             if given_up.is_set():
                 stream.close()

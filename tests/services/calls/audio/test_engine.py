@@ -320,7 +320,7 @@ async def test_devices_are_switched_during_the_call(room):
         assert not call.problems
 
 
-async def test_a_switch_in_the_middle_of_a_word_loses_nothing_of_it(room):
+async def test_a_switch_in_the_middle_of_a_word_goes_on_with_it(room):
     sound = speech_like(24_000, 2.0)
     async with calling() as call:
         call.engine.play(sound, 1)
@@ -354,6 +354,15 @@ async def test_a_lost_device_is_replaced_by_the_default_one(room):
             await until(lambda: call.engine.played_ms(1) == 1000)
             await asyncio.to_thread(recorded.wait_for, len(recorded.pcm) + 10_000)
         assert likeness(sound, recorded.pcm) >= ALIKE
+
+
+async def test_what_comes_while_a_device_is_replaced_is_played_on_the_new_one(room):
+    async with calling() as call:
+        await call.flowing()
+        room.desk.unplug("mic", "speaker")
+        await until(lambda: call.engine.output_device is None or call.problems)
+        call.engine.play(tone(24_000, 0.5), 9)
+        await until(lambda: call.engine.played_ms(9) == 500)
 
 
 async def test_with_no_device_left_the_call_is_told_and_can_go_on(room):

@@ -204,3 +204,15 @@ def test_lateness_is_counted_within_an_utterance_only():
         at += 0.02 if number % 2 else 0.04
         arrivals.add(frame, 99, at)
     assert arrivals.jitter_ms == pytest.approx(10, abs=2)
+
+
+async def test_portaudios_own_failures_come_in_our_words(monkeypatch):
+    def broken(wanted: object, kind: str) -> DeviceInfo:
+        raise RuntimeError("PortAudio not initialized")
+
+    monkeypatch.setattr(pair.devices, "find_device", broken)
+    both = DevicePair(lambda kind: output_port()[0], SystemClock(), nothing, lambda error: None)
+    with pytest.raises(ServiceError, match="PortAudio not initialized") as caught:
+        await both.open({"input": None, "output": None})
+    assert caught.value.code == "device_refused"
+    assert not both.changing
