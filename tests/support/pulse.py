@@ -22,7 +22,7 @@ from tests.support.servers import need, unavailable
 PATIENCE = 20.0
 SINK_RATE = 48_000
 LIBRARIES = ("/usr/lib", "/usr/lib64", "/usr/local/lib")
-ALSA_PLUGIN = "**/alsa-lib/libasound_module_pcm_pulse.so"
+ALSA_PLUGIN = "alsa-lib/libasound_module_pcm_pulse.so"
 
 
 class PulseServer:
@@ -191,7 +191,8 @@ def _format(rate: int, latency_ms: int) -> list[str]:
 def running_pulse(*sinks: str) -> Iterator[PulseServer]:
     """A server with these null sinks. Without PulseAudio the test is skipped, or fails in CI."""
     programs = need("pulseaudio", "pactl", "pacat")
-    if not any(next(Path(place).glob(ALSA_PLUGIN), None) for place in LIBRARIES):
+    places = [found for place in LIBRARIES for found in (Path(place), *Path(place).glob("*-linux-*"))]
+    if not any((place / ALSA_PLUGIN).exists() for place in places):
         unavailable("ALSA's plugin for PulseAudio is not installed")
     folder = Path(tempfile.mkdtemp(prefix="cb-pulse-"))  # short: a socket's path has a limit
     server = PulseServer(folder, programs)
