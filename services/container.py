@@ -229,8 +229,8 @@ class Services:
     def telephony(self) -> TelephonyService:
         from services.calls.telephony import TelephonyService
 
-        address = self.demo.twilio_address if self.demo is not None else None
-        return TelephonyService(self.open_database, self.open_secrets, self.bus, self.clock, address)
+        standing = self.demo.twilio_account if self.demo is not None else None
+        return TelephonyService(self.open_database, self.open_secrets, self.bus, self.clock, standing)
 
     @cached_property
     def calls(self) -> CallService:

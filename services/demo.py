@@ -61,10 +61,15 @@ class Demo:
                 }
             return self._addresses
 
-    async def twilio_address(self) -> str:
-        """Where the simulated Twilio account answers; starts the simulator first. Raises ServiceError."""
+    async def twilio_account(self) -> tuple[str, str, str]:
+        """SID, token and base URL of the simulated Twilio account; starts the simulator first.
+
+        Raises ServiceError when it cannot.
+        """
+        from services.simulator import ACCOUNT_SID
+
         await self.addresses()
-        return self._twilio
+        return ACCOUNT_SID, self._key, self._twilio
 
     async def prepare(self, companies: CompanyService) -> bool:
         """See that the demo company and its keys exist; says whether it was made just now."""

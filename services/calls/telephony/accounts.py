@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any, TypeVar
 
@@ -64,19 +64,25 @@ class TelephonyService:
         open_secrets: Callable[[], Awaitable[SecretStore]],
         bus: EventBus,
         clock: Clock,
-        address: Callable[[], Awaitable[str]] | None = None,
+        standing: Callable[[], Awaitable[tuple[str, str, str]]] | None = None,
     ) -> None:
-        """`address` replaces the stored base URL: the demo's simulator listens elsewhere at every start."""
+        """`standing` gives account SID, token and base URL of an account that every company has: the demo's,
+        whose simulator listens elsewhere at every start.
+        """
         self._open_database = open_database
         self._open_secrets = open_secrets
         self._bus = bus
         self._clock = clock
-        self._address = address
+        self._standing = standing
 
     async def show(self, company: str) -> TelephonyInfo:
         """What is set; a company without anything has neither account nor list."""
         database = await self._open_database()
-        return await database.read(lambda session: _info(session, company))
+        info = await database.read(lambda session: _info(session, company))
+        if self._standing is None:
+            return info
+        sid, _, address = await self._standing()
+        return replace(info, account_sid=sid, base_url=address)
 
     async def set(
         self, company: str, account_sid: str, token: str, *, base_url: str | None = None
@@ -144,6 +150,8 @@ class TelephonyService:
         known = await self.show(company)
         if not known.has_account:
             return None
+        if self._standing is not None:
+            return self._opener(*await self._standing())
         token = await (await self._open_secrets()).get(known.secret_name)
         if not token:
             raise ServiceError(
@@ -152,7 +160,7 @@ class TelephonyService:
                 advice=f"enter it: callboard phone set {known.company}",
                 code="no_key",
             )
-        return await self._opener(known.account_sid, token, known.base_url)
+        return self._opener(known.account_sid, token, known.base_url)
 
     async def test(self, company: str) -> TwilioAccount:
         """Ask Twilio whether the stored account and token work. Raises `ServiceError`."""
@@ -161,7 +169,7 @@ class TelephonyService:
     async def test_account(self, account_sid: str, token: str, base_url: str | None = None) -> TwilioAccount:
         """The same for an account that is not stored yet."""
         address = normalize_base_url(base_url) if base_url else BASE_URL
-        client = (await self._opener(checked_account_sid(account_sid), token, address))()
+        client = self._opener(checked_account_sid(account_sid), token, address)()
         try:
             return await client.check()
         finally:
@@ -181,10 +189,9 @@ class TelephonyService:
         finally:
             await client.aclose()
 
-    async def _opener(self, account_sid: str, token: str, base_url: str) -> Callable[[], TwilioClient]:
-        address = await self._address() if self._address is not None else base_url
+    def _opener(self, account_sid: str, token: str, base_url: str) -> Callable[[], TwilioClient]:
         secret = Secret(token)
-        return lambda: TwilioClient(account_sid, secret, clock=self._clock, base_url=address)
+        return lambda: TwilioClient(account_sid, secret, clock=self._clock, base_url=base_url)
 
     async def _list(self, company: str, action: str, rules: list[str]) -> TelephonyInfo:
         kept = list(dict.fromkeys(rules))

@@ -282,7 +282,9 @@ class PhoneTransport(Transport):
             await self._steer(text)
 
     def _go_live(self, placed: Placed) -> None:
-        self._emit(Connected(placed.conversation_id or placed.call_sid))
+        # With a format named, nobody takes the moment a transcript arrives for the moment somebody spoke.
+        name = placed.conversation_id or placed.call_sid
+        self._emit(Connected(name, input_format="phone", output_format="phone"))
         self._move(CallState.LIVE, self._to)
         if placed.conversation_id:
             self._reader = self._own(self._read(placed.conversation_id), "transcript")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from services.calls.telephony import TelephonyService
 from services.container import ServiceOptions, Services
 from services.errors import ServiceError, UsageError
 from services.events import CompaniesChanged
@@ -135,6 +136,22 @@ async def test_a_removed_company_takes_its_token_along(services: Services) -> No
     assert await (await services.open_secrets()).get(info.secret_name) is None
     await services.companies.add("acme")
     assert not (await services.telephony.show("acme")).has_account
+
+
+async def test_the_demo_has_an_account_for_every_company(
+    services: Services, simulator: RunningSimulator
+) -> None:
+    async def standing() -> tuple[str, str, str]:
+        return ACCOUNT_SID, simulator.key, simulator.twilio_url
+
+    telephony = TelephonyService(
+        services.open_database, services.open_secrets, services.bus, services.clock, standing
+    )
+    await telephony.allow("acme", ["+4930*"])
+    info = await telephony.show("acme")
+    assert (info.account_sid, info.base_url, info.allowed) == (ACCOUNT_SID, simulator.twilio_url, ("+4930*",))
+    assert (await telephony.test("acme")).status == "active"
+    assert not (await services.telephony.show("acme")).has_account, "it is nowhere stored"
 
 
 async def test_a_token_that_is_gone_is_told(services: Services) -> None:

@@ -11,11 +11,13 @@ import httpx
 import pytest
 
 from services.calls.access import VendorAccess
+from services.calls.live import LiveCall
 from services.calls.messages import (
     AgentSpeech,
     Connected,
     Cost,
     Ended,
+    Message,
     Notice,
     StateChanged,
     ToolEnded,
@@ -267,6 +269,12 @@ async def test_a_whole_call(world: World) -> None:
     assert (end(events).reason, end(events).by) == (EndReason.AGENT_ENDED, "agent")
     await transport.close()
     after = await transport.aftermath()
+    picture = LiveCall()
+    for event in events:
+        if isinstance(event, Message):
+            picture.apply(0, event)
+    heard = world.provider is Provider.RETELL
+    assert bool(picture.latencies) == heard, "a transcript that is polled tells nothing of latencies"
     costs = [message for message in after if isinstance(message, Cost)]
     assert len(costs) == 1
     assert costs[0].amount > 0
