@@ -25,6 +25,7 @@ MODULES = (
     "test_call_screen",
     "test_at_rest",
     "test_audio",
+    "test_socket_delay",
 )
 
 
