@@ -123,7 +123,9 @@ class Facts(Lines):
             rows += [
                 self._row("microphone", display(live.devices.input) or UNKNOWN, width),
                 self._row("speaker", display(live.devices.output) or UNKNOWN, width),
-                self._row("echo", echo_words(live.echo) if live.echo else UNKNOWN, width),
+                self._row(
+                    "echo", echo_words(live.echo).removeprefix("echo ") if live.echo else UNKNOWN, width
+                ),
             ]
             if live.push_to_talk:
                 word = "open, space closes it" if live.held else "closed, space opens it"

@@ -293,7 +293,12 @@ class DeviceDialog(Dialog[tuple[str | None, str | None] | None]):
         self.attempt(self._read)
 
     async def _read(self) -> None:
-        devices = await self._calls.devices()
+        try:
+            devices = await self._calls.devices()
+        except ServiceError:
+            self.table.empty = []
+            self.table.refresh()
+            raise
         rows: list[TableRow] = []
         for title, side, used in (
             ("microphone", "input", self._now.input),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from textual.pilot import Pilot
 
@@ -12,10 +14,13 @@ from screens.glyphs import Tone
 from screens.replay import ReplayScreen
 from services.calls.live import Area
 from services.calls.messages import (
+    AgentCorrected,
     AgentSpeech,
     Cost,
     Notice,
     StateChanged,
+    ToolEnded,
+    ToolStarted,
     Typed,
     UserSpeech,
     VendorLatency,
@@ -279,6 +284,38 @@ async def test_nothing_moves_when_the_oldest_lines_go_or_a_line_above_grows() ->
         session.send(Typed("pushes one out"))
         await drawn(pilot)
         assert transcript_lines(pilot) == before
+
+
+async def test_painting_only_what_changed_leaves_nothing_old_behind() -> None:
+    chance = random.Random(11)
+    async with opened(FakeServices(), NARROW) as pilot:
+        session = await in_call(pilot)
+        session.begin()
+        transcript = call_screen(pilot).transcript
+        for step in range(90):
+            words = " ".join(
+                ["words", "that", "make", "lines", "of", "any", "length"][: chance.randrange(1, 8)]
+            )
+            match chance.randrange(7):
+                case 0:
+                    session.send(UserSpeech(words * chance.randrange(1, 9), chance.random() < 0.4), after=300)
+                case 1 | 2:
+                    text = words * chance.randrange(1, 12)
+                    session.send(AgentSpeech(text, chance.random() < 0.4, step // 4), after=300)
+                case 3:
+                    session.send(AgentCorrected(words * 9, words, step // 4))
+                case 4:
+                    session.send(ToolStarted(f"t{step // 5}", "look", {"at": words}))
+                case 5:
+                    session.send(ToolEnded(f"t{step // 5}", words * chance.randrange(1, 9)))
+                case 6:
+                    await pilot.press(chance.choice(["up", "up", "down", "pageup", "pagedown", "f", "home"]))
+            await drawn(pilot)
+            painted = screen_lines(pilot)
+            transcript._strips.clear()
+            transcript.refresh()
+            await drawn(pilot)
+            assert screen_lines(pilot) == painted, step
 
 
 async def test_the_cursor_and_copying() -> None:

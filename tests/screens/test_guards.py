@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -123,6 +125,13 @@ def test_no_screen_talks_to_a_vendor_a_socket_or_sql() -> None:
         assert not re.search(
             r"^\s*(import|from) (httpx|sqlite3|sqlmodel|sqlalchemy|socket|app)\b", text, re.MULTILINE
         ), file
+
+
+def test_calls_are_loaded_when_they_are_opened() -> None:
+    calls = "[name for name in sys.modules if name.startswith(('screens.call', 'services.calls'))]"
+    code = f"import sys, app.console; print({calls})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "['screens.call_actions']"
 
 
 def test_files_stay_small() -> None:
