@@ -66,7 +66,10 @@ class Means(Strict):
 
 
 class Tool(Strict):
-    """A tool was called, with at least these arguments; a text among them is a regular expression."""
+    """A tool was called, with at least these arguments; a text among them is a regular expression.
+
+    ElevenLabs tells only the name of a server tool during the call, Retell and client tools everything.
+    """
 
     tool: Annotated[str, Field(min_length=1)]
     arguments: dict[str, Any] = Field(default_factory=dict)

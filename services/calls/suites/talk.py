@@ -126,7 +126,8 @@ class Talk:
             elif isinstance(message, AgentCorrected):
                 replies[index if message.event_id is None else message.event_id] = message.corrected
             elif isinstance(message, ToolStarted | ApprovalWanted):
-                tools.setdefault(message.tool_id, ToolCall(message.name, message.arguments))
+                where = message.where if isinstance(message, ToolStarted) else "mcp"
+                tools.setdefault(message.tool_id, ToolCall(message.name, message.arguments, where=where))
             elif isinstance(message, ToolEnded) and message.tool_id in tools:
                 tools[message.tool_id].ok = message.ok
         latency = None
