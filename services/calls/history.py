@@ -198,21 +198,20 @@ class CallHistory:
         """Settle calls whose program was killed: what was recorded until then is kept. Returns how many."""
         database = await self._open_database()
         before = self._clock.now() - DEAD_AFTER_MS
-        ids = await database.read(lambda session: store.unfinished(session, before))
-        lost = [each for each in ids if not self.is_running(each)]
+        found = await database.read(lambda session: store.unfinished(session, before))
+        lost = [each for each in found if not self.is_running(each)]
         for call_id in lost:
-            row = await self.row(call_id)
-            await self._settle_dead(row)
+            await self._settle_dead(await self.row(call_id), ordered=bool(found[call_id]))
         if lost:
             self._bus.publish(CallsChanged(tuple(lost)))
         return len(lost)
 
-    async def _settle_dead(self, row: CallRow) -> None:
+    async def _settle_dead(self, row: CallRow, *, ordered: bool) -> None:
+        """`ordered`: a number was to be dialled, and nobody knows whether it was."""
         folder = Path(row.folder) if row.folder else None
         messages = await asyncio.to_thread(read_messages, folder) if folder is not None else ()
         live = folded(messages)
-        placed = row.transport is not TransportKind.PHONE or row.conversation_id or not row.number
-        reason = EndReason.INTERRUPTED if placed else EndReason.MAYBE_PLACED
+        reason = EndReason.MAYBE_PLACED if ordered else EndReason.INTERRUPTED
         ended = live.ended or Ended(reason, "Callboard was stopped while the call ran", by="us")
         live.ended = ended
         has_audio = False

@@ -96,7 +96,8 @@ class RowIntents:
         )
 
     async def failed(self, error: ServiceError, certain: bool) -> None:
-        await self._write(detail=error.message[:2000])
+        # Without its key the row reads as a call that was certainly not placed.
+        await self._write(detail=error.message[:2000], **({"intent": ""} if certain else {}))
 
     async def _write(self, **fields: object) -> None:
         database = await self._open_database()

@@ -130,15 +130,13 @@ def _line(call_id: str, entry: Entry) -> CallLine:
     )
 
 
-def unfinished(session: Session, before: int) -> list[str]:
-    """Calls that never ended and whose program has not been heard of since `before`."""
-    return list(
-        session.exec(
-            select(CallRecord.id).where(
-                CallRecord.state != CallState.ENDED.value, CallRecord.heartbeat_at < before
-            )
-        )
+def unfinished(session: Session, before: int) -> dict[str, str]:
+    """Calls that never ended and whose program has not been heard of since `before`, each with the key of
+    an order to dial whose outcome was never written (empty without one)."""
+    rows = session.exec(
+        select(CallRecord).where(CallRecord.state != CallState.ENDED.value, CallRecord.heartbeat_at < before)
     )
+    return {row.id: "" if row.conversation_id or row.vendor_call_id else row.intent for row in rows}
 
 
 def ended_before(session: Session, before: int) -> list[str]:

@@ -243,7 +243,15 @@ async def test_a_call_of_a_killed_program_is_settled_later(services, tmp_path):
     assert [each.id for each in await services.calls.rows(text="last words")] == ["lost"]
 
 
-async def test_a_phone_call_of_a_killed_program_may_have_been_placed(services):
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"intent": "callboard-lost"}, EndReason.MAYBE_PLACED),
+        ({"intent": "callboard-lost", "conversation_id": "conv_1"}, EndReason.INTERRUPTED),
+        ({"intent": ""}, EndReason.INTERRUPTED),
+    ],
+)
+async def test_a_killed_program_leaves_it_open_only_where_the_order_was_out(services, fields, reason):
     from services.calls import store
     from services.calls.model import CallTarget
 
@@ -255,13 +263,13 @@ async def test_a_phone_call_of_a_killed_program_may_have_been_placed(services):
         now=services.clock.now(),
         actor="me",
         number="+4930123456",
-        intent="callboard-lost",
+        **fields,
     )
     database = await services.open_database()
     await database.write(lambda session: store.insert(session, row))
     services.clock.advance(minutes=2)
     await services.calls.recover()
-    assert (await services.calls.row("lost")).reason is EndReason.MAYBE_PLACED
+    assert (await services.calls.row("lost")).reason is reason
 
 
 async def test_the_key_reaches_no_file_of_a_call(services, simulator):
