@@ -99,8 +99,6 @@ class FrameReader:
         self.pings = 0
         self.broken = 0
         """Frames that could not be understood."""
-        self.ended_by_tool = False
-        """The agent used its tool to end the conversation."""
         self._broken_in_a_row = 0
         self._utterances = Utterances()
         self._streaming: dict[int, str] = {}
@@ -129,8 +127,9 @@ class FrameReader:
         kind: str = frame["type"]
         handler = _HANDLERS.get(kind)
         if handler is None:
-            if kind not in _QUIET:
-                self.unknown[clean_line(kind)[:60]] += 1
+            name = clean_line(kind)[:60]
+            if kind not in _QUIET and (name in self.unknown or len(self.unknown) < REMEMBERED):
+                self.unknown[name] += 1
             self._broken_in_a_row = 0
             return []
         try:
@@ -324,7 +323,6 @@ class FrameReader:
         call = object_of(frame, "agent_tool_request")
         tool_id, name = given(call, "tool_call_id"), clean_line(words(call, "tool_name"))
         kind = str(call.get("tool_type") or "")
-        self.ended_by_tool = self.ended_by_tool or name == "end_call"
         if kind == "client" or tool_id in self._begun:
             return []  # a client tool is told with its arguments by a frame of its own
         where = "mcp" if "mcp" in kind else "server"

@@ -14,7 +14,7 @@ from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
 from services.calls import elevenlabs_sending as sending
 from services.calls.access import VendorAccess
@@ -191,11 +191,12 @@ class ElevenLabsSocket(Transport):
                 _json(bytes(answer.body or b"")),
                 self._clock.now(),
             )
-        except (InvalidURI, InvalidHandshake):
+        except (WebSocketException, ImportError):
+            # ImportError: a SOCKS proxy in the environment, for which nothing is installed.
             problem = ServiceError(
                 f"{peer} did not answer as a conversation socket does",
                 category=Category.TRANSIENT,
-                advice="Check the base URL; a proxy in between may not let WebSockets through",
+                advice="Check the base URL and the proxy settings: a proxy may not let WebSockets through",
                 code="unreachable",
             )
         except (OSError, TimeoutError) as error:

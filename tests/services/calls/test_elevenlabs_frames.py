@@ -508,14 +508,6 @@ def test_an_mcp_tool_through_all_its_states() -> None:
     assert reader().read(EVERY["failure"]) == [ToolEnded("t1", "no", False)]
 
 
-def test_the_tool_that_ends_the_call_is_remembered() -> None:
-    made = reader()
-    request = tool("agent_tool_request", tool_type="system")
-    request["agent_tool_request"]["tool_name"] = "end_call"
-    made.read(request)
-    assert made.ended_by_tool
-
-
 # -- remarks and errors -------------------------------------------------------------------------------
 
 

@@ -40,7 +40,7 @@ from services.errors import ServiceError
 from services.model import Provider
 from services.simulator import speech
 from tests.services.calls.transports.contract import Heard, Line, TransportContract, nothing_left, opened
-from tests.support.rawserver import raw_server, reply
+from tests.support.rawserver import raw_server, reply, self_signed
 from tests.support.simulator import RunningSimulator, running_simulator
 from tests.support.webrtc_talk import LONG, QUICK, simulator_process
 
@@ -587,6 +587,18 @@ async def test_nobody_listens() -> None:
     async with raw_server(lambda _: reply({})) as server:
         pass
     caught, ended = await refused(at(server.url))
+    assert (caught.code, ended.reason) == ("unreachable", EndReason.UNREACHABLE)
+
+
+async def test_a_certificate_nobody_trusts(tmp_path: Path) -> None:
+    async with raw_server(lambda _: reply({}), tls=self_signed(tmp_path)) as server:
+        caught, ended = await refused(at(server.url))
+    assert (caught.code, ended.reason) == ("certificate", EndReason.UNREACHABLE)
+
+
+async def test_a_proxy_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("socks_proxy", "socks5://127.0.0.1:9")
+    caught, ended = await refused(at("https://api.example.invalid"))
     assert (caught.code, ended.reason) == ("unreachable", EndReason.UNREACHABLE)
 
 
