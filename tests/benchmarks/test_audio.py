@@ -75,7 +75,7 @@ async def long_call() -> list[Figure]:
     process = psutil.Process()
     async with engine() as line, read(line):
         await spoken(line, sound, WARM_SECONDS)
-        holes, lost = line.underruns, line.overruns + line.dropped_frames
+        late, holes, lost = line.stats().gaps, line.underruns, line.overruns + line.dropped_frames
         memory, spent, started = process.memory_info().rss, time.process_time(), time.monotonic()
         await spoken(line, sound, SECONDS)
         busy = (time.process_time() - spent) / (time.monotonic() - started)
@@ -89,6 +89,7 @@ async def long_call() -> list[Figure]:
         Figure(f"{label}: play() to device buffer, p95", stats.play_delay_p95_ms, "ms", 40),
         Figure(f"{label}: play() to device buffer, median", stats.play_delay_p50_ms, "ms"),
         Figure(f"{label}: underruns", holes, "times", 0),
+        Figure(f"{label}: underruns because the sender was late", stats.gaps - late, "times"),
         Figure(f"{label}: lost microphone frames", lost, "frames", 0),
         Figure(f"{label}: processor", 100 * busy, "% of a core", 20),
         Figure(f"{label}: memory grown", grown / 1e6, "MB", 3),
