@@ -125,7 +125,7 @@ def _check(args: Namespace) -> int:
         )
     else:
         for name, kind, tests, problem in found:
-            what = f"a suite of {plural(tests, 'test')}" if kind == "suite" else "a scenario"
+            what = f"a suite of {plural(tests, 'test')}" if kind == "suite" else "a scenario for a mock"
             word = paint("wrong", "red") if problem else paint("right", "green")
             write_line(f"{word}  {clean_line(problem) if problem else f'{clean_line(name)}: {what}'}")
     return ExitCode.USAGE if any(problem for *_, problem in found) else ExitCode.DONE

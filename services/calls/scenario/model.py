@@ -122,7 +122,6 @@ class UserStep(Strict):
     wait: Ms = 0
     """How long the operator has to say something else instead."""
     stream: bool = True
-    audio: bool = True
 
 
 class ListenStep(Strict):
@@ -305,9 +304,10 @@ class RefusePlan(Strict):
 class Scenario(Strict):
     """The whole file."""
 
-    name: str = "Scripted conversation"
+    name: str = ""
     agent: str = ""
-    language: str = "en"
+    language: str = ""
+    """These three are for people."""
     seed: int = 0
     audio: Literal["none", "tones", "espeak"] = "none"
     """Whether the agent has a voice: tones made from its words, or espeak-ng's where it is installed."""
@@ -352,11 +352,6 @@ class Scenario(Strict):
         """The same, read from a file in this folder."""
         self._folder = folder
         return self
-
-    @property
-    def ends_by_itself(self) -> bool:
-        """Whether the course of the call does not listen for an operator."""
-        return not self.answers
 
 
 for _model in (ToolStep, Answer, Scenario):
