@@ -24,7 +24,7 @@ from services.calls.elevenlabs_failures import TOO_BIG, Failure, from_close, too
 from services.calls.elevenlabs_fields import Frame
 from services.calls.elevenlabs_frames import FrameReader, Reading, Reply
 from services.calls.elevenlabs_rest import ElevenLabsRest, websocket_base
-from services.calls.messages import Message, Notice, StateChanged
+from services.calls.messages import Message, Notice, Quality, StateChanged
 from services.calls.model import Brief, CallState, Capabilities, EndReason, TransportKind
 from services.calls.transport import Transport
 from services.clock import Clock, SystemClock
@@ -99,6 +99,7 @@ class ElevenLabsSocket(Transport):
         self._listening = False
         self._longest_gap = 0.0
         self._asked = False
+        """Something was typed that nothing has answered yet."""
         self._most_behind = 0
         self._dropped = 0
 
@@ -226,6 +227,7 @@ class ElevenLabsSocket(Transport):
                 self._note_sound()
                 for item in await self._answered(await self._understood(message)):
                     if not isinstance(item, Reply):
+                        self._asked = self._asked and isinstance(item, Quality)
                         self._emit(item)
                 await self._room()
                 self._heard_at = self._clock.monotonic()
@@ -284,7 +286,6 @@ class ElevenLabsSocket(Transport):
         if self._reader.pings > 1:
             self._longest_gap = max(self._longest_gap, now - self._heard_at)
         self._heard_at = now
-        self._asked = False
 
     async def _watch(self) -> None:
         """A vendor that pings and then falls silent: first a notice, then the end.
