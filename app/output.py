@@ -52,7 +52,7 @@ _STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", 
 
 def exit_code_for(error: ServiceError) -> ExitCode:
     """The exit code a service's error stands for."""
-    if isinstance(error, UsageError):
+    if isinstance(error, UsageError) or error.code == "invalid_number":
         return ExitCode.USAGE
     if isinstance(error, VaultLocked) or error.category is Category.AUTHENTICATION:
         return ExitCode.DENIED

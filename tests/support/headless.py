@@ -30,7 +30,7 @@ QUICK = {"think_ms": 0, "pace": 10, "silence_ms": 200}
 """Of a script: an agent that does not dawdle."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Town:
     """A simulator, and a data folder whose company `acme` is connected to it and synced."""
 
@@ -41,6 +41,7 @@ class Town:
     elevenlabs: tuple[str, ...]
     """Ids of the agents."""
     retell: tuple[str, ...]
+    _past: int = 0
 
     def control(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         return self.simulator._call(method, path, body)
@@ -53,7 +54,7 @@ class Town:
         self.control("POST", "/__faults", {"fault": spec})
 
     def conversations(self, agent: str = "") -> list[dict[str, Any]]:
-        found = self.control("GET", "/__conversations")["conversations"]
+        found = self.control("GET", "/__conversations")["conversations"][self._past :]
         return [each for each in found if agent in ("", each["agent_id"])]
 
     def clear(self) -> None:
@@ -62,6 +63,7 @@ class Town:
         shutil.copytree(self.template, self.home)
         for path in ("/__faults", "/__script", "/__phone"):
             self.control("DELETE", path)
+        self._past = len(self.control("GET", "/__conversations")["conversations"])
 
 
 @contextlib.contextmanager
