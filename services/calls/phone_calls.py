@@ -30,6 +30,8 @@ async def question(
 
     Raises ServiceError: `invalid_number`, `not_allowed`.
     """
+    if not request.number.strip():
+        return "", []  # not typed yet
     number = parse_number(request.number)
     known = await telephony.show(target.company)
     require_permission(number, known.allowed, confirmed=True)
