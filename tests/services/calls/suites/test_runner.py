@@ -43,6 +43,8 @@ answers:
       - {agent: Paid}
   - {when: crash, steps: [{fail: connection_lost, detail: gone}]}
   - {when: silence, steps: [{pause: 1}]}
+  - when: long
+    steps: [{agent: one two three four secret, interrupted: {word: 2, user: enough}}]
 """
 QUICK = "quiet_ms: 40\nanswer_ms: 3000\n"
 
@@ -179,6 +181,14 @@ tests:
     results = await run(plans)
     assert [result.status for result in results] == [Status.PASSED, Status.PASSED]
     assert any("no answer for the client tool book" in line for line in results[1].runs[0].transcript)
+
+
+async def test_words_that_were_cut_off_were_not_said(tmp_path: Path) -> None:
+    expect = "[{reply: ^one two$}, {reply_not: secret}]"
+    plans = suite(tmp_path, f"tests: [{{name: t, steps: [{{say: something long, expect: {expect}}}]}}]")
+    (result,) = await run(plans)
+    assert result.status is Status.PASSED, result.runs[0].problems
+    assert any("[cut off after: one two]" in line for line in result.runs[0].transcript)
 
 
 async def test_what_cannot_be_begun_is_an_error(tmp_path: Path) -> None:
