@@ -78,6 +78,7 @@ def make_transport(wanted: Wanted, clock: Clock) -> Transport:
             wanted.target.agent_id,
             tools=wanted.tools,
             text_only=wanted.kind is TransportKind.TEXT,
+            ask_text_only=not is_text_only(wanted.bundle),
             public=not needs_authorization(wanted.bundle),
         )
     if wanted.kind is TransportKind.TEXT:
@@ -128,6 +129,13 @@ def needs_authorization(bundle: Sequence[BundlePart]) -> bool:
     settings = agent.get("platform_settings")
     auth = settings.get("auth") if isinstance(settings, Mapping) else None
     return bool(auth.get("enable_auth", True)) if isinstance(auth, Mapping) else True
+
+
+def is_text_only(bundle: Sequence[BundlePart]) -> bool:
+    """Whether an ElevenLabs agent is text only by itself, and need not be asked to be."""
+    config = agent_document(bundle).get("conversation_config")
+    conversation = config.get("conversation") if isinstance(config, Mapping) else None
+    return bool(conversation.get("text_only")) if isinstance(conversation, Mapping) else False
 
 
 def agent_document(bundle: Sequence[BundlePart]) -> dict[str, Any]:

@@ -47,7 +47,8 @@ HANG_UP_SECONDS: Final = 3.0
 RETRIES: Final = 2
 MOST_FAILED: Final = 3
 """Turns in a row without an answer before the conversation is given up."""
-_LOST_ON_THE_WAY: Final = frozenset({"unreachable", "connection_lost", "rate_limited"})
+_NEVER_ARRIVED: Final = frozenset({"unreachable", "rate_limited"})
+"""A turn whose answer was lost is not asked again: the playground runs real tools."""
 _PASSING: Final = frozenset({Category.TRANSIENT, Category.RATE_LIMIT, Category.TIMEOUT})
 _MOST_TEXT: Final = 100_000
 
@@ -194,7 +195,7 @@ class RetellText(Transport):
             raise
 
     async def _complete(self) -> Json:
-        """The playground's next turn, asked again when it got lost on the way."""
+        """The playground's next turn, asked again when it certainly did not arrive."""
         path = f"/agent-playground-completion/{segment(self._agent_id, 'an agent')}"
         body: Json = {"messages": list(self._history), **self._place}
         if self._variables:
@@ -205,7 +206,7 @@ class RetellText(Transport):
                 answer = await self._ask(call)
                 break
             except ServiceError as error:
-                if error.code not in _LOST_ON_THE_WAY or attempt == RETRIES:
+                if error.code not in _NEVER_ARRIVED or attempt == RETRIES:
                     raise
                 wait = max(0.5 * 2**attempt * self._rng.uniform(0.5, 1), error.retry_after or 0)
                 if wait > TURN_SECONDS:

@@ -256,9 +256,8 @@ async def test_an_agent_that_waits_for_the_user() -> None:
         await heard.until(is_said("Hi."))
 
 
-async def test_a_turn_lost_on_the_way_is_sent_again() -> None:
-    broken = Reply(b"HTTP/1.1 200 OK\r\ncontent-length: 500\r\n\r\n{", then="close")
-    answers = [answer(agent("Hello.")), broken, reply({}, status=429), answer(agent("Yes."))]
+async def test_a_turn_that_was_not_taken_is_sent_again() -> None:
+    answers = [answer(agent("Hello.")), reply({}, status=429), reply({}, status=429), answer(agent("Yes."))]
     async with raw_server(lambda _: answers.pop(0)) as server:
         async with playing(server) as (transport, heard):
             await transport.send_text("Are you there?")
@@ -267,6 +266,19 @@ async def test_a_turn_lost_on_the_way_is_sent_again() -> None:
         assert states[-3:] == [CallState.RECONNECTING, CallState.RECONNECTING, CallState.LIVE]
     sent = bodies(server)
     assert sent[1] == sent[2] == sent[3]
+
+
+async def test_a_turn_whose_answer_was_lost_is_not_asked_twice() -> None:
+    """It may have run a tool."""
+    broken = Reply(b"HTTP/1.1 200 OK\r\ncontent-length: 500\r\n\r\n{", then="close")
+    answers = [answer(agent("Hello.")), broken, answer(agent("Yes."))]
+    async with raw_server(lambda _: answers.pop(0)) as server, playing(server) as (transport, heard):
+        await transport.send_text("Book it")
+        await heard.until(lambda event: isinstance(event, Notice) and "No answer" in event.text)
+        await transport.send_text("two")
+        await heard.until(is_said("Yes."))
+    asked = [body["messages"][-1].get("content") for body in bodies(server) if body["messages"]]
+    assert asked.count("Book it") == 1
 
 
 async def test_an_unanswered_turn_is_taken_back_and_said() -> None:
