@@ -181,9 +181,13 @@ class CallService(CallHistory):
         scenario: Path | None = None,
         seed: int = 0,
     ) -> Transport:
-        """A transport for a conversation that is not recorded (scenario tests), not opened yet."""
+        """A transport for a conversation that is not recorded (scenario tests), not opened yet.
+
+        Raises ServiceError, also (`brief_refused`) where the agent would refuse a part of the brief.
+        """
+        target = await self.target(agent_row)
         request = CallRequest(agent_row, kind, brief, scenario=scenario, seed=seed, devices=False)
-        return await self._transport(request, await self.target(agent_row), None)
+        return await self._transport(await self._checked(request, target), target, None)
 
     # -- making a call ----------------------------------------------------------------------------
 
