@@ -339,8 +339,13 @@ async def _obey(session: CallSession, line: str) -> None:
             await session.mark(rest)
         elif word == "/inform":
             await session.inform(rest)
-        elif word in ("/approve", "/deny") and waiting is not None:
-            await session.approve(waiting.tool_id, word == "/approve")
+        elif word in ("/approve", "/deny"):
+            if waiting is None:
+                say("Nothing waits for a yes or a no.")
+            else:
+                await session.approve(waiting.tool_id, word == "/approve")
+        elif word.startswith("/") and not rest:
+            say(f"There is no {clean_line(word)}. Known: /end /mute /mark /inform /approve /deny")
         elif line:
             await session.say(line)
     except ServiceError as error:
