@@ -91,7 +91,9 @@ async def _list(services: Services, args: Namespace) -> int:
         company=company,
     )
     if args.json:
-        emit_json("calls", {"calls": [row_dict(row) for row in rows]})
+        from services.calls.export import row_facts
+
+        emit_json("calls", {"calls": [with_times(row_facts(row)) for row in rows]})
         return ExitCode.DONE
     if not rows:
         say(
@@ -130,10 +132,7 @@ async def _show(services: Services, args: Namespace) -> int:
     if args.json:
         from services.calls.export import call_document
 
-        document = call_document(recording)
-        for name in ("started_at", "live_at", "ended_at"):
-            document[name] = iso(document[name])
-        emit_json("call", {"call": document})
+        emit_json("call", {"call": with_times(call_document(recording))})
         return ExitCode.DONE
     _print(recording)
     return ExitCode.DONE
@@ -217,31 +216,9 @@ async def _settle_lost(services: Services) -> None:
         say(f"note: {error.message}")  # a database that cannot be written can still be read
 
 
-def row_dict(row: CallRow) -> dict[str, Any]:
-    """A call as `--json` lists it."""
-    return {
-        "id": row.id,
-        "company": row.company,
-        "provider": row.provider,
-        "agent_id": row.agent_id,
-        "agent": row.agent_name,
-        "transport": row.transport.value,
-        "state": row.state.value,
-        "started_at": iso(row.started_at),
-        "ended_at": iso(row.ended_at),
-        "duration_ms": row.duration_ms,
-        "reason": row.reason.value if row.reason else None,
-        "detail": row.detail,
-        "turns": row.turns,
-        "p50_ms": row.p50_ms,
-        "p95_ms": row.p95_ms,
-        "cost": row.cost,
-        "currency": row.currency,
-        "conversation_id": row.conversation_id,
-        "number": row.number,
-        "simulated": row.simulated,
-        "folder": row.folder,
-    }
+def with_times(facts: dict[str, Any]) -> dict[str, Any]:
+    """A call's facts with its times as `--json` writes them."""
+    return {**facts, **{name: iso(facts[name]) for name in ("started_at", "live_at", "ended_at")}}
 
 
 def end_text(row: CallRow) -> str:

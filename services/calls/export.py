@@ -10,15 +10,14 @@ from typing import Any
 
 from services.calls.archive import Recording, entry_json, transcript_csv, transcript_text
 from services.calls.messages import encode
+from services.calls.model import CallRow
 from services.errors import ServiceError, UsageError
 
 FORMS = ("folder", "json", "text", "csv")
 
 
-def call_document(recording: Recording) -> dict[str, Any]:
-    """A call as one JSON object: metadata, brief, transcript, latencies and every message."""
-    live = recording.fold()
-    row = recording.row
+def row_facts(row: CallRow) -> dict[str, Any]:
+    """A stored call as a JSON object, without what was said; times in epoch milliseconds."""
     return {
         "id": row.id,
         "company": row.company,
@@ -43,6 +42,14 @@ def call_document(recording: Recording) -> dict[str, Any]:
         "simulated": row.simulated,
         "actor": row.actor,
         "folder": row.folder,
+    }
+
+
+def call_document(recording: Recording) -> dict[str, Any]:
+    """A call as one JSON object: metadata, brief, transcript, latencies and every message."""
+    live = recording.fold()
+    return {
+        **row_facts(recording.row),
         "audio": {"you": str(recording.you or ""), "agent": str(recording.agent or "")},
         "brief": dict(recording.brief),
         "transcript": [entry_json(entry) for entry in live.entries],
