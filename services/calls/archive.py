@@ -75,8 +75,9 @@ def read_messages(folder: Path) -> tuple[Timed, ...]:
                 except ValueError:
                     continue
                 message = decode(data) if isinstance(data, dict) else None
-                if message is not None:
-                    found.append((int(data.get("t", 0)), message))
+                t = data.get("t", 0) if message is not None else None
+                if message is not None and isinstance(t, int):
+                    found.append((t, message))
     except OSError:
         return ()
     return tuple(sorted(found, key=lambda each: each[0]))

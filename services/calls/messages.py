@@ -283,6 +283,18 @@ _TEXTS = frozenset({"text", "original", "corrected", "arguments", "result", "not
 """Fields that repeat what was said; left out of a recording that keeps no transcript."""
 
 
+_PLAIN: Mapping[str, type | tuple[type, ...]] = {
+    "str": str,
+    "bool": bool,
+    "int": int,
+    "float": (int, float),
+    "int | None": (int, type(None)),
+    "Mapping[str, Any]": dict,
+    "Mapping[str, float]": dict,
+}
+"""What a field of a type is in JSON."""
+
+
 def encode(message: Message, *, texts: bool = True) -> dict[str, Any]:
     """A JSON object: `kind` and the fields that differ from their default. `texts=False` leaves out all
     that repeats what was said (not the reason and detail of the end)."""
@@ -306,6 +318,8 @@ def decode(data: Mapping[str, Any]) -> Message | None:
     for each in dataclasses.fields(cls):
         if each.name in data:
             value = data[each.name]
+            if not isinstance(value, _PLAIN.get(str(each.type), object)):
+                return None
             enum = _ENUMS.get(each.name) if cls in (StateChanged, Ended) else None
             try:
                 values[each.name] = enum(value) if enum else value
