@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import wave
+from pathlib import Path
+
 import numpy as np
 
 
@@ -55,3 +58,10 @@ def loudness(pcm: bytes) -> float:
     """RMS in dBFS."""
     samples = np.frombuffer(pcm, "<i2").astype(np.float64)
     return float(10 * np.log10(max(np.mean(samples**2), 1e-3) / 32_768**2)) if len(samples) else -120.0
+
+
+def write_wav(path: Path, pcm: bytes, rate: int) -> None:
+    """Mono s16le as a file."""
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, rate, 0, "NONE", ""))
+        file.writeframes(pcm)
