@@ -17,7 +17,14 @@ from textual.worker import Worker, WorkerState
 
 from app.paths import stylesheet
 from app.pulse import Pulse
-from app.terminal import HANGUP_CODE, end_without_fail, flush_interval, steady_driver, watch_hangup
+from app.terminal import (
+    HANGUP_CODE,
+    end_without_fail,
+    flush_interval,
+    quiet_native_code,
+    steady_driver,
+    watch_hangup,
+)
 from screens.actions import ACTIVITY, AGENTS, CALL, CALLS, COMPANIES, EVERYWHERE, bindings_of
 from screens.agents import AgentsScreen
 from screens.frame import Frame
@@ -363,7 +370,8 @@ def run_console(open_services: Callable[[], Services]) -> int:
         gc.disable()  # nothing to collect until the first frame; the pulse turns it on again
         services = open_services()
         app = Callboard(services, set_up=set_up, driver_class=steady_driver())
-        asyncio.run(_stay(app))
+        with quiet_native_code():
+            asyncio.run(_stay(app))
         if app.failure is not None:
             print(f"error: {app.failure.message}\n  try: {app.failure.advice}", file=sys.stderr)
             return 1

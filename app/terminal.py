@@ -10,7 +10,7 @@ import os
 import select
 import sys
 import threading
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from typing import Any, TextIO
 
 SSH_FPS = 15
@@ -125,6 +125,31 @@ class SteadyFile:
 
     def isatty(self) -> bool:
         return True
+
+
+@contextlib.contextmanager
+def quiet_native_code() -> Iterator[None]:
+    """Keep what native libraries write to standard error off the terminal while the screen is drawn.
+
+    Sound libraries write there when a device goes away, in the middle of a picture. A standard error
+    that somebody sent elsewhere is left alone.
+    """
+    try:
+        shown = os.isatty(2)
+        kept = os.dup(2) if shown else -1
+    except OSError:
+        shown, kept = False, -1
+    if not shown:
+        yield
+        return
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 2)
+        os.close(nowhere)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def steady_driver() -> Any:

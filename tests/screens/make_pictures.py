@@ -1,4 +1,4 @@
-"""Makes the README's picture from the program itself: the demo, with one agent broken at the vendor.
+"""Makes the README's pictures from the program itself: the demo, with one agent broken at the vendor; a call.
 
 .venv/bin/python tests/screens/make_pictures.py
 """
@@ -9,10 +9,12 @@ import asyncio
 import os
 import re
 import tempfile
+from importlib import resources
 from pathlib import Path
 
-PICTURE = Path(__file__).parent / "pictures" / "agents.svg"
+PICTURES = Path(__file__).parent / "pictures"
 SIZE = (120, 34)
+CALL_SIZE = (120, 26)
 
 
 async def agents_screen() -> str:
@@ -35,17 +37,50 @@ async def agents_screen() -> str:
         return app.export_screenshot(title="callboard")
 
 
+async def call_screen() -> str:
+    """A scripted call as SVG, at the moment in which a tool waits for the operator's yes."""
+    from textual.widgets import Input
+
+    from app.console import Callboard
+    from app.runtime import open_services
+    from services.events import SyncFinished
+
+    services = open_services(demo=True)
+    synced = asyncio.Event()
+    services.bus.subscribe(SyncFinished, lambda event: synced.set())
+    script = resources.files("services.calls.scenario") / "examples" / "booking.yaml"
+    app = Callboard(services)
+    async with app.run_test(size=CALL_SIZE) as pilot:
+        await asyncio.wait_for(synced.wait(), 30)
+        await pilot.press("slash", *"hotel", "enter", "c")
+        await pilot.pause(1)
+        await pilot.press("left")
+        await pilot.pause(0.2)
+        app.screen.query_one("#scenario", Input).value = str(script)
+        await pilot.press("enter")
+        asked = asyncio.Event()
+        async with asyncio.timeout(90):
+            while not services.calls.active:
+                await pilot.pause(0.1)
+            (session,) = services.calls.active
+            session.subscribe(lambda areas: asked.set() if session.live.waiting_approval else None)
+            await asked.wait()
+        await pilot.pause(0.3)
+        return app.export_screenshot(title="callboard")
+
+
 def without_fonts(svg: str) -> str:
     """The picture without the fonts it would load from the network."""
     return re.sub(r"@font-face\s*\{.*?\}\s*", "", svg, flags=re.DOTALL)
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as home:
-        os.environ.update(CALLBOARD_HOME=home, COLORTERM="truecolor", TERM="xterm-256color")
-        os.environ.pop("NO_COLOR", None)
-        PICTURE.parent.mkdir(exist_ok=True)
-        PICTURE.write_text(without_fonts(asyncio.run(agents_screen())), encoding="utf-8")
+    PICTURES.mkdir(exist_ok=True)
+    for name, take in (("agents", agents_screen), ("call", call_screen)):
+        with tempfile.TemporaryDirectory() as home:
+            os.environ.update(CALLBOARD_HOME=home, COLORTERM="truecolor", TERM="xterm-256color")
+            os.environ.pop("NO_COLOR", None)
+            (PICTURES / f"{name}.svg").write_text(without_fonts(asyncio.run(take())), encoding="utf-8")
 
 
 if __name__ == "__main__":
