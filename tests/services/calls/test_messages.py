@@ -13,7 +13,6 @@ from services.calls import messages
 from services.calls.messages import (
     AgentSpeech,
     Ended,
-    Message,
     Notice,
     ToolStarted,
     UserSpeech,

@@ -77,4 +77,3 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index(op.f("ix_call_line_call_id"), "call_line", ["call_id"], unique=False)
-
