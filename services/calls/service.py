@@ -221,7 +221,7 @@ class CallService(CallHistory):
             folder=str(folder),
             has_transcript=transcript,
         )
-        await database.write(lambda session: store.insert(session, row))
+        await database.write(lambda session: store.insert(session, row))  # before anything is dialled
         session = self._session(request, target, transport, call_id, folder, audio, transcript)
         self._book.add(session)
         task = asyncio.create_task(self._carry(session, request, transcript), name=f"call {call_id}")

@@ -13,6 +13,7 @@ from services.calls.archive import entry_json, tool_calls
 from services.calls.live import Entry, LiveCall
 from services.calls.model import CallRow, CallState, CallTarget, EndReason, TransportKind
 from services.errors import ServiceError
+from services.storage.journal import record
 from services.storage.tables import Agent, CallLine, CallRecord, Company, Connection
 
 COLUMNS = (
@@ -59,9 +60,18 @@ def keeping(session: Session, company: str) -> tuple[int | None, bool, bool]:
     return (found.id, found.keep_audio, found.keep_transcript) if found else (None, True, True)
 
 
-def insert(session: Session, record: CallRecord) -> None:
-    """Write the row of a call that is about to begin."""
-    session.add(record)
+def insert(session: Session, row: CallRecord) -> None:
+    """Write the row of a call that is about to begin; one that dials a number is audited."""
+    session.add(row)
+    if row.transport == TransportKind.PHONE.value:
+        record(
+            session,
+            at=row.started_at,
+            actor=row.actor,
+            action="call.dial",
+            subject=f"{row.agent_name}, {row.company}",
+            after={"number": row.number, "call": row.id},
+        )
 
 
 def new_record(

@@ -270,6 +270,7 @@ async def test_a_killed_program_leaves_it_open_only_where_the_order_was_out(serv
     services.clock.advance(minutes=2)
     await services.calls.recover()
     assert (await services.calls.row("lost")).reason is reason
+    assert ("call.dial", "Desk, acme") in [(row.action, row.subject) for row in await services.agents.audit()]
 
 
 async def test_the_key_reaches_no_file_of_a_call(services, simulator):
