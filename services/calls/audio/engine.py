@@ -188,7 +188,8 @@ class AudioEngine:
         port = self._output_port()
         return bool(
             self._playout.queued_ms > 0
-            or self._heard
+            # By the clock: with both devices gone, nothing comes any more that would take these away.
+            or (self._heard and self._heard[-1].ends > self._clock.monotonic())
             or (port is not None and any(each.block.length for each in tuple(port.log)))
         )
 
