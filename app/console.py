@@ -32,6 +32,7 @@ from screens.glyphs import ASCII, UNICODE
 from screens.ports import Secrets, Services
 from screens.theme import DARK, FALLBACKS, LIGHT, PLAIN, THEMES, theme_name
 from services.errors import ServiceError, VaultLocked
+from services.text import clean
 
 if TYPE_CHECKING:
     from textual.command import Provider
@@ -162,7 +163,7 @@ class Callboard(App[str], inherit_bindings=False):
         self.run_worker(guarded(), group=group, exit_on_error=False)
 
     def tell(self, message: str, advice: str = "", *, failed: bool = False) -> None:
-        text = f"{message}\n{advice}" if advice else message
+        text = clean(f"{message}\n{advice}" if advice else message)
         self.notify(
             text, severity="error" if failed else "information", markup=False, timeout=8 if failed else 4
         )
@@ -178,9 +179,11 @@ class Callboard(App[str], inherit_bindings=False):
             self._show_secrets()
 
     def copy(self, text: str, what: str) -> None:
+        # Told once: a message hides what stands under it.
+        advice = "" if self.copied else "not in your clipboard? ctrl+y shows it, to select by hand"
         self.copied = text
         self.copy_to_clipboard(text)
-        self.tell(f"Copied {what}", "not in your clipboard? ctrl+y shows it, to select by hand")
+        self.tell(f"Copied {what}", advice)
 
     def after_unlock(self, then: Callable[[], None]) -> None:
         if self.live.secret_locked:

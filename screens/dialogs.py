@@ -20,6 +20,7 @@ from screens.ports import Companies, ConnectionCheck, Secrets
 from screens.textfit import display, sentence
 from services.errors import ServiceError
 from services.model import ConnectionInfo, Provider
+from services.text import clean
 
 Result = TypeVar("Result")
 
@@ -50,7 +51,7 @@ class Dialog(ModalScreen[Result]):
         """How it goes."""
         status = self.query_one(".status", Static)
         status.set_classes(f"status -{tone.value}")
-        status.update(Content(text))
+        status.update(Content(clean(text)))
 
     def action_leave(self) -> None:
         self.dismiss(None)

@@ -18,6 +18,7 @@ from services.calls.messages import Message, decode
 from services.calls.model import CallRow
 from services.calls.recording import BRIEF, EVENTS, META, TRACKS
 from services.calls.wave_file import mend
+from services.text import clean_line
 
 Timed = tuple[int, Message]
 
@@ -115,15 +116,15 @@ def transcript_text(entries: Iterable[Entry]) -> str:
 
 
 def entry_text(entry: Entry) -> str:
-    """One line's words, with everything that is known about it."""
+    """One line's words, with everything that is known about it; safe to print and to paste."""
     if entry.who is Who.TOOL:
-        arguments = ", ".join(f"{key}={_short(value)}" for key, value in entry.arguments.items())
+        arguments = ", ".join(f"{_short(key)}={_short(value)}" for key, value in entry.arguments.items())
         outcome = (
             "" if entry.ok is None else f" -> {'' if entry.ok else 'failed: '}{_short(entry.result or '')}"
         )
         took = f"  ({entry.took_ms} ms)" if entry.took_ms is not None else ""
-        return f"{entry.text}({arguments}){outcome}{took}"
-    text = entry.text
+        return f"{_short(entry.text)}({arguments}){outcome}{took}"
+    text = _short(entry.text)
     if entry.cut:
         words = entry.words_spoken
         known = f", {words[0]} of {words[1]} words spoken" if words else ""
@@ -131,7 +132,7 @@ def entry_text(entry: Entry) -> str:
     if entry.latency_ms is not None:
         text += f"  ({entry.latency_ms} ms)"
     if entry.who is Who.NOTICE and entry.advice:
-        text += f" · {entry.advice}"
+        text += f" · {_short(entry.advice)}"
     return text
 
 
@@ -223,7 +224,7 @@ def read_meta(folder: Path) -> dict[str, Any]:
 
 def _short(value: object) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    return " ".join(text.split())
+    return clean_line(text)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
