@@ -65,7 +65,7 @@ def _words(entry: Entry, glyphs: Glyphs) -> tuple[Span, ...]:
     text = _short(entry.text, MOST)
     if not entry.final:
         # The sign says "not final" where there are no colours.
-        return ((text + glyphs.ellipsis, Tone.MUTED),)
+        return ((text.rstrip(".… ") + glyphs.ellipsis, Tone.MUTED),)
     if not entry.cut:
         return ((text, Tone.PLAIN), *((("  typed", Tone.MUTED),) if entry.typed else ()))
     known = entry.words_spoken

@@ -6,7 +6,9 @@ import base64
 import re
 import signal
 import subprocess
+import wave
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ import pytest
 from tests.e2e.test_ssh import open_over_ssh, wait_for_remote
 from tests.e2e.test_terminal import left_as_found, ready, simulator_of
 from tests.support.call_console import (
+    DOWN,
     ESCAPE,
     ask,
     begin,
@@ -26,7 +29,9 @@ from tests.support.call_console import (
 )
 from tests.support.environment import child_environment
 from tests.support.program import CALLBOARD
+from tests.support.pulse import PulseServer, alsa_configuration, running_pulse
 from tests.support.servers import need, unavailable
+from tests.support.sounds import loudness, voice
 from tests.support.sshd import running_sshd
 from tests.support.terminal import SGR_COLOR, Terminal, wait_all_gone
 
@@ -280,6 +285,119 @@ def test_without_sound_the_dialog_offers_text(open_console, own_environment, way
     begin(terminal)
     terminal.send("e")
     terminal.wait_for("You ended the call")
+
+
+# -- with sound ------------------------------------------------------------------------------------
+
+RATE = 48_000
+BARS = "▂▃▄▅▆▇█"
+QUIET = -60
+"""dBFS; what is louder was said by somebody."""
+
+
+@dataclass(frozen=True)
+class Desk:
+    """Two microphones and two loudspeakers on a server of their own, and what a program needs to see them."""
+
+    pulse: PulseServer
+    environment: dict[str, str]
+
+
+@pytest.fixture
+def desk() -> Iterator[Desk]:
+    with running_pulse("mic", "speaker", "mic2", "speaker2") as pulse, running_pulse("spare") as spare:
+        configuration = pulse.folder / "asound.conf"
+        names = [
+            ("fake_mic", pulse, "mic.monitor"),
+            ("fake_speaker", pulse, "speaker"),
+            ("second_mic", pulse, "mic2.monitor"),
+            ("second_speaker", pulse, "speaker2"),
+        ]
+        configuration.write_text(alsa_configuration(names, spare))
+        yield Desk(
+            pulse,
+            {
+                "ALSA_CONFIG_PATH": str(configuration),
+                "PULSE_SERVER": pulse.address,
+                "PULSE_COOKIE": str(pulse.folder / "cookie"),
+                "CALLBOARD_INPUT_DEVICE": "fake_mic",
+                "CALLBOARD_OUTPUT_DEVICE": "fake_speaker",
+            },
+        )
+
+
+def meter(text: str, who: str) -> str:
+    """The line of the panel's meter for one side."""
+    lines = text.partition("latency by turn")[0].splitlines()
+    return next((found[1] for line in lines if (found := re.search(rf" {who}  +([▁-█]{{8,}}.*)", line))), "")
+
+
+def moving(who: str) -> Callable[[str], bool]:
+    return lambda text: bool(set(meter(text, who)) & set(BARS))
+
+
+def choose_device(terminal: Terminal, side: str, wanted: str) -> None:
+    """`side` is microphone or speaker: both lists may have a device of this name."""
+    terminal.send("v")
+    terminal.wait_for("enter uses it")
+    text = terminal.wait_for(wanted)
+    lines = [line.partition("│")[2].partition("│")[0] for line in text.splitlines() if "│" in line]
+    names = [line.replace("in use", "").strip(" ▸─") for line in lines]
+    heading = names.index(side)
+    here = next(number for number, line in enumerate(lines) if "▸" in line)
+    there = names.index(wanted, heading)
+    between = [number for number in range(here + 1, there + 1) if names[number] not in ("", "speaker")]
+    terminal.send(DOWN * len(between))
+    terminal.wait_for(lambda text: any("▸" in line and wanted in line for line in text.splitlines()))
+    terminal.send("\r")
+    terminal.wait_gone("enter uses it")
+    terminal.wait_for(lambda text: bool(re.search(rf"{side} +{wanted}", text)))
+
+
+def test_a_call_by_microphone(open_console, own_environment, desk):
+    terminal = open_console(120, 40, **desk.environment)
+    ready(terminal)
+    terminal.send("/vendor:elevenlabs\r")
+    terminal.wait_for("12 of 24 agents")
+    terminal.wait_gone("enter keep")
+    with desk.pulse.recording("speaker2", RATE) as heard:
+        begin(terminal, "microphone")
+        terminal.wait_for(moving("agent"))
+        with desk.pulse.playing("mic", voice(RATE, 60), RATE):
+            terminal.wait_for(moving("you"))
+            terminal.send("m")
+            terminal.wait_for(lambda text: "muted" in meter(text, "you"))
+            terminal.send("m")
+            terminal.wait_for(lambda text: "dB" in meter(text, "you"))
+            terminal.send("p")
+            terminal.wait_for("space opens the microphone")
+            assert "closed" in meter(terminal.text(), "you")
+            terminal.send(" ")
+            terminal.wait_for("speak, space closes the microphone")
+            terminal.wait_for(lambda text: "dB" in meter(text, "you"))
+            terminal.send(" ")
+            terminal.wait_for("space opens the microphone")
+            choose_device(terminal, "speaker", "second_speaker")
+        terminal.send("p")
+        terminal.wait_gone("space opens the microphone")
+        choose_device(terminal, "microphone", "second_mic")
+        terminal.wait_for(lambda text: "silent" in meter(text, "you"))
+        with desk.pulse.playing("mic2", voice(RATE, 4), RATE):
+            terminal.wait_for(moving("you"))
+            before = heard.pcm
+            terminal.wait_for(lambda _: loudness(heard.pcm[len(before) :]) > QUIET)
+    terminal.send("e")
+    terminal.wait_for("You ended the call")
+    terminal.send("\x11")
+    assert terminal.wait_exit() == 0
+    left_as_found(terminal)
+    call = the_call(own_environment)
+    assert call.whole()
+    assert call.row["has_audio"]
+    assert call.row["transport"] == "microphone"
+    for track in ("you.wav", "agent.wav"):
+        with wave.open(str(call.folder / track)) as file:
+            assert loudness(file.readframes(file.getnframes())) > QUIET, track
 
 
 # -- sizes -----------------------------------------------------------------------------------------
