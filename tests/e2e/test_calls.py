@@ -149,6 +149,9 @@ def test_input_is_not_read_faster_than_it_is_said(vendors):
     process = start(vendors.home, "call", agent, "--transport", "text", "--json")
     event(process, is_kind("agent"))
     assert process.stdin is not None
+    process.stdin.write("Hello?\n")
+    process.stdin.flush()
+    event(process, is_kind("typed"))  # it reads by now
     endless = process.stdin.fileno()
     os.set_blocking(endless, False)
     line, taken = b"x" * 4_000 + b"\n", 0

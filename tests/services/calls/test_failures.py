@@ -153,6 +153,9 @@ async def recorded_whole(services: Services, session: CallSession, *said: str) -
     ended = session.live.ended
     assert ended is not None
     assert (row.state, row.reason, row.detail) == (CallState.ENDED, ended.reason, ended.detail)
+    assert row.turns == session.live.agent_turns
+    for text in said:
+        assert [found.id for found in await services.calls.rows(text=text)] == [session.id]
     events = complete(Path(row.folder))
     assert next(each for each in events if each["kind"] == "ended")["reason"] == ended.reason
     spoken = (Path(row.folder) / "transcript.txt").read_text("utf-8")
