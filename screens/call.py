@@ -115,7 +115,8 @@ class CallScreen(TalkFrame):
     def _beat(self) -> None:
         """Draw what differs: levels and duration each time, the rest when a message changed it."""
         dirty, self._dirty = self._dirty, set()
-        (self.strip if self.has_class("-narrow") else self.meters).redraw()
+        in_strip = self.has_class("-narrow") and not self.has_class("-panel")
+        (self.strip if in_strip else self.meters).redraw()
         self.bar.redraw()
         if Area.TRANSCRIPT in dirty:
             self.transcript.sync()
