@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from tests.support.environment import LEAKING, keep, scrubbed
 # Textual reads some of these once, when it is imported: they have to go before the first test module is.
 for _name in [name for name in os.environ if not keep(name)]:
     del os.environ[_name]
+# A shell that starts a test run in the background has it ignore Ctrl-C, and so would the programs under test.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 if "textual.constants" in sys.modules:  # a pytest plug-in was faster
     importlib.reload(sys.modules["textual.constants"])
 
