@@ -145,7 +145,14 @@ class CallDialog(Dialog[Session | None]):
         why = self._reasons.get(kind, "")
         about = self.query_one(".about", Static)
         about.set_class(bool(why), "-look")
-        about.update(Content(sentence(f"not available: {why}") if why else ABOUT[kind]))
+        about.update(Content(sentence(f"not available: {display(why)}") if why else self._about(kind)))
+
+    def _about(self, kind: TransportKind) -> str:
+        """What a way is; and who would hear the operator as well."""
+        also = [call for call in self._host.live.calls if call.capabilities.audio and not call.live.muted]
+        if kind in (TransportKind.MICROPHONE, TransportKind.WEBRTC) and also:
+            return f"{ABOUT[kind]}; {display(also[-1].target.name)} hears you, too: m there mutes"
+        return ABOUT[kind]
 
     @on(Choice.Changed)
     def _way_changed(self) -> None:
@@ -306,7 +313,8 @@ class DeviceDialog(Dialog[tuple[str | None, str | None] | None]):
         ):
             fits = [each for each in devices if (each.inputs if side == "input" else each.outputs)]
             if fits:
-                rows.append(TableRow(None, ((title, Tone.MUTED), ("", Tone.MUTED)), heading=True))
+                lead = self._glyphs.rule * 2
+                rows.append(TableRow(None, ((f"{lead} {title}", Tone.MUTED), ("", Tone.MUTED)), heading=True))
             for device in fits:
                 here = device.name == used
                 tone = Tone.ACCENT if here else Tone.PLAIN

@@ -83,5 +83,11 @@ def wrap(text: str, width: int) -> list[str]:
 
 def sentence(message: str, advice: str = "") -> str:
     """A cause and an advice as sentences: first letters large, full stops between."""
-    parts = [part[0].upper() + part[1:].rstrip(".") for part in (message.strip(), advice.strip()) if part]
+    parts = [_capital(part).rstrip(".") for part in (message.strip(), advice.strip()) if part]
     return ". ".join(parts)
+
+
+def _capital(text: str) -> str:
+    """With a large first letter, unless it begins with a name: of a file, a field, a setting."""
+    first = text.split()[0].rstrip(".,:;")
+    return text[0].upper() + text[1:] if re.fullmatch(r"[^\W\d_]+(?:['’-][^\W\d_]+)*", first) else text
