@@ -18,6 +18,7 @@ from tests.e2e.test_terminal import left_as_found, ready, simulator_of
 from tests.support.call_console import (
     DOWN,
     ESCAPE,
+    RIGHT,
     ask,
     begin,
     database,
@@ -146,6 +147,35 @@ def test_quitting_in_a_call(open_console, own_environment, key):
     left_as_found(terminal)
     assert not terminal.family()
     all_of_it(own_environment)
+
+
+def test_two_calls_at_once(open_console, own_environment):
+    """One is left for another, `0` comes back to the newer one, and quitting ends both."""
+    terminal = open_console()
+    talking(terminal)
+    terminal.send("q")
+    terminal.wait_for("0 live call")
+    assert "● live" in terminal.text().splitlines()[0]
+    terminal.send(RIGHT)
+    begin(terminal)
+    terminal.send("X")
+    terminal.wait_for("enter keeps it")
+    terminal.send("the second\r")
+    terminal.wait_for("mark   the second")
+    terminal.send("2")
+    terminal.wait_for("2 live")
+    terminal.send(f"{DOWN}\r")
+    terminal.wait_for(ANSWER)
+    terminal.send("10")
+    terminal.wait_for("mark   the second")
+    terminal.send("\x11")
+    assert terminal.wait_exit() == 0
+    left_as_found(terminal)
+    first, second = kept_calls(own_environment)
+    assert first.whole()
+    assert ANSWER in first.transcript
+    assert second.whole()
+    assert "the second" in second.transcript
 
 
 def test_the_window_is_closed_in_a_call(open_console, own_environment):
@@ -386,6 +416,11 @@ def test_a_call_by_microphone(open_console, own_environment, desk):
             terminal.wait_for(moving("you"))
             before = heard.pcm
             terminal.wait_for(lambda _: loudness(heard.pcm[len(before) :]) > QUIET)
+    terminal.resize(80, 24)
+    terminal.wait_gone("latency by turn")
+    terminal.send("\t")
+    with desk.pulse.playing("mic2", voice(RATE, 10), RATE):
+        terminal.wait_for(lambda text: "cost  " in text and moving("you")(text))
     terminal.send("e")
     terminal.wait_for("You ended the call")
     terminal.send("\x11")
