@@ -450,7 +450,7 @@ class _Printer:
         if self._json:
             self._line(
                 {
-                    "t": live.ended_at,
+                    "t": session.now_ms(),
                     "kind": "summary",
                     "reason": ended.reason.value,
                     "detail": ended.detail,

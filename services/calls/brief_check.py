@@ -79,6 +79,7 @@ _RETELL_BUILT_IN = re.compile(
 
 _PLACEHOLDER = re.compile(r"\{\{\s*([A-Za-z_][\w.-]*)\s*\}\}")
 _NAMED = re.compile(r'"dynamic_variable"\s*:\s*"([^"]+)"')
+_UNNAMED = "nothing of the agent names it (it is sent all the same: the mirror may be old)"
 _ENABLE = "permit it in the agent's security settings under overrides"
 
 
@@ -127,7 +128,10 @@ def check_brief(
 
 
 def usable(brief: Brief, parts: Iterable[BriefPart]) -> Brief:
-    """The brief without the parts that are ignored: what goes on the wire is what was shown as used."""
+    """The brief without the parts that are ignored: what goes on the wire is what was shown as used.
+
+    Variables always go: one too many does no harm, one too few ends a call.
+    """
     gone = {part.key for part in parts if part.use == "ignored"}
     overrides: dict[str, Any] = {}
     for path, value in leaves(brief.overrides):
@@ -141,7 +145,6 @@ def usable(brief: Brief, parts: Iterable[BriefPart]) -> Brief:
         language="" if ("language",) in gone else brief.language,
         user_id="" if ("user_id",) in gone else brief.user_id,
         phases=tuple(phase for index, phase in enumerate(brief.phases) if ("phase", str(index)) not in gone),
-        variables={name: value for name, value in brief.variables.items() if ("variable", name) not in gone},
         overrides=overrides,
     )
 
@@ -364,7 +367,7 @@ def _elevenlabs_variables(brief: Brief, documents: _Documents, prompt: str) -> l
                 f"variable {name}",
                 value,
                 "used" if wanted else "ignored",
-                why if wanted else "nothing of the agent names it",
+                why if wanted else _UNNAMED,
                 ("variable", name),
             )
         )
@@ -462,7 +465,7 @@ def _retell_variables(brief: Brief, documents: _Documents) -> list[BriefPart]:
                 f"variable {name}",
                 value if isinstance(value, str) else as_string(value),
                 "used" if wanted else "ignored",
-                why if wanted else "nothing of the agent names it",
+                why if wanted else _UNNAMED,
                 ("variable", name),
             )
         )

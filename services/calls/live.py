@@ -162,6 +162,8 @@ class LiveCall:
         self._measured_voice = False
         self._pending: dict[int, int] = {}
         """A latency that was measured before the answer's text arrived, by event."""
+        self._early: tuple[int, int | None] | None = None
+        """When and with which event the agent's voice began while the user still counted as speaking."""
         self._unnamed: int | None = None
         """The same for an answer without an event id."""
 
@@ -270,18 +272,25 @@ class LiveCall:
 
     def _agent_speaking(self, t: int, message: AgentSpeaking) -> frozenset[Area]:
         self.agent_speaking = message.on
+        if message.on and self._user_end is None and self.user_speaking:
+            # Voice detection tells the end of the user's turn a little late: this may be the answer.
+            self._early = (t, message.event_id)
         if not message.on or self._user_end is None:
             return _LINE
+        return self._first_sound(t, message.event_id)
+
+    def _first_sound(self, t: int, event_id: int | None) -> frozenset[Area]:
+        """The answer to the user's turn is heard from now on: what they waited is known."""
         waited = self._answered(t)
         for entry in self._last(8):
             if entry.who is Who.USER:
                 break
-            if entry.who is Who.AGENT and entry.latency_ms is None and entry.event_id == message.event_id:
+            if entry.who is Who.AGENT and entry.latency_ms is None and entry.event_id == event_id:
                 entry.latency_ms = waited
                 entry.rev += 1
                 return _LINE | _LATENCY | _TRANSCRIPT
-        if message.event_id is not None:
-            self._pending = {message.event_id: waited}
+        if event_id is not None:
+            self._pending = {event_id: waited}
         else:
             self._unnamed = waited
         return _LINE | _LATENCY
@@ -290,6 +299,9 @@ class LiveCall:
         self.user_speaking = message.on
         self._measured_voice = True
         self._user_end = None if message.on else t
+        early, self._early = self._early, None
+        if not message.on and early is not None and early[0] >= t:
+            return self._first_sound(*early)
         return _LINE
 
     def _interrupted(self, t: int, message: Interrupted) -> frozenset[Area]:

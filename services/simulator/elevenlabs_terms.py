@@ -118,7 +118,7 @@ def admit(agent: Json, initiation: Json) -> Terms:
         output_format=str(_at(config, "tts", "agent_output_audio_format") or "pcm_16000"),
         events=frozenset(map(str, events)),
         text_only=bool(value("conversation.text_only", False)),
-        most_seconds=int(value("conversation.max_duration_seconds", 600)),
+        most_seconds=_seconds(value("conversation.max_duration_seconds", 600)),
         greeting_interruptible=not _at(config, "agent", "disable_first_message_interruptions"),
         variables=variables,
         client_tools=client_tools(agent),
@@ -142,3 +142,8 @@ def _leaves(data: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from _leaves(value, f"{path}.")
         elif value not in (None, "", []):
             yield path, value
+
+
+def _seconds(value: object) -> int:
+    """A duration; one that is no number counts as the vendor's default."""
+    return int(value) if isinstance(value, int | float) and not isinstance(value, bool) else 600

@@ -105,6 +105,30 @@ def test_the_answers_text_may_come_before_its_sound():
     assert [turn.ms for turn in live.latencies] == [650]
 
 
+def test_an_answer_that_comes_before_the_silence_is_certain_is_measured_too():
+    """Voice detection waits 300 ms before it says that the user is silent, and dates that back."""
+    live = played(
+        (0, Connected("c", 16000, 16000, "pcm_16000", "pcm_16000")),
+        (1000, UserSpeaking(True)),
+        (2150, AgentSpeaking(True, 5)),
+        (2160, AgentSpeech("Good day", event_id=5)),
+        (1900, UserSpeaking(False)),
+    )
+    assert [turn.ms for turn in live.latencies] == [250]
+    assert live.entries[-1].latency_ms == 250
+
+
+def test_talking_at_the_same_time_is_no_answer():
+    live = played(
+        (0, Connected("c", 16000, 16000, "pcm_16000", "pcm_16000")),
+        (1000, UserSpeaking(True)),
+        (1200, AgentSpeaking(True, 5)),
+        (3000, UserSpeaking(False)),
+        (3900, AgentSpeaking(True, 6)),
+    )
+    assert [turn.ms for turn in live.latencies] == [900]
+
+
 def test_a_typed_turn_is_measured_to_the_first_words():
     live = played(
         (0, Connected("c")),
