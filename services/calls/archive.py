@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from services.calls.live import Entry, LiveCall, Who
-from services.calls.messages import Message, decode
+from services.calls.messages import Ended, Message, decode, encode
 from services.calls.model import CallRow
 from services.calls.recording import BRIEF, EVENTS, META, TRACKS
 from services.calls.wave_file import mend
@@ -106,6 +106,28 @@ def write_derived(folder: Path, live: LiveCall, *, transcript: bool) -> None:
     if transcript:
         _write(folder / "transcript.txt", transcript_text(live.entries))
         _write(folder / "tools.json", json.dumps(tool_calls(live.entries), ensure_ascii=False, indent=1))
+
+
+def complete(folder: Path, t: int, ended: Ended, ended_at: int) -> None:
+    """Write the end into a recording whose program was killed: its last event, and in its metadata.
+
+    Raises OSError.
+    """
+    line = json.dumps({"t": t, **encode(ended)}, ensure_ascii=False)
+    with open(folder / EVENTS, "r+b") as file:
+        content = file.read()
+        torn = len(content) - (content.rfind(b"\n") + 1)
+        file.truncate(len(content) - torn)
+        file.seek(0, 2)
+        file.write(line.encode() + b"\n")
+    meta = {
+        **_read_json(folder / META),
+        "ended_at": ended_at,
+        "reason": ended.reason.value,
+        "detail": ended.detail,
+        "by": ended.by,
+    }
+    _write(folder / META, json.dumps(meta, ensure_ascii=False, indent=1) + "\n")
 
 
 def transcript_text(entries: Iterable[Entry]) -> str:

@@ -7,11 +7,12 @@ import logging
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from services.calls import store
-from services.calls.archive import Recording, folded, load, read_messages, write_derived
+from services.calls.archive import Recording, complete, folded, load, read_messages, write_derived
 from services.calls.messages import Ended
 from services.calls.model import CallRow, EndReason, TransportKind
 from services.calls.recording import TRACKS
@@ -197,9 +198,16 @@ class CallHistory:
     async def recover(self) -> int:
         """Settle calls whose program was killed: what was recorded until then is kept. Returns how many."""
         database = await self._open_database()
-        before = self._clock.now() - DEAD_AFTER_MS
+        now = self._clock.now()
+        before = now - DEAD_AFTER_MS
         found = await database.read(lambda session: store.unfinished(session, before))
-        lost = [each for each in found if not self.is_running(each)]
+        # Several programs may find the same call; the one that takes it over settles it.
+        lost = [
+            call_id
+            for call_id in found
+            if not self.is_running(call_id)
+            and await database.write(partial(store.take_over, call_id=call_id, before=before, now=now))
+        ]
         for call_id in lost:
             await self._settle_dead(await self.row(call_id), ordered=bool(found[call_id]))
         if lost:
@@ -212,16 +220,19 @@ class CallHistory:
         messages = await asyncio.to_thread(read_messages, folder) if folder is not None else ()
         live = folded(messages)
         reason = EndReason.MAYBE_PLACED if ordered else EndReason.INTERRUPTED
+        t = messages[-1][0] if messages else 0
         ended = live.ended or Ended(reason, "Callboard was stopped while the call ran", by="us")
-        live.ended = ended
+        ended_at = row.ended_at or row.started_at + t
         has_audio = False
         if folder is not None:
             try:
+                if live.ended is None:
+                    live.apply(t, ended)
+                    await asyncio.to_thread(complete, folder, t, ended, ended_at)
                 await asyncio.to_thread(write_derived, folder, live, transcript=row.has_transcript)
             except OSError:
                 log.warning("the folder of call %s cannot be completed", row.id)
             has_audio = await asyncio.to_thread(has_audio_in, folder)
-        last = row.started_at + (messages[-1][0] if messages else 0)
         database = await self._open_database()
         await database.write(
             lambda session: store.finish(
@@ -231,7 +242,7 @@ class CallHistory:
                 transcript=row.has_transcript,
                 reason=ended.reason.value,
                 detail=ended.detail,
-                ended_at=row.ended_at or last,
+                ended_at=ended_at,
                 has_audio=has_audio,
             )
         )

@@ -149,6 +149,20 @@ def unfinished(session: Session, before: int) -> dict[str, str]:
     return {row.id: "" if row.conversation_id or row.vendor_call_id else row.intent for row in rows}
 
 
+def take_over(session: Session, call_id: str, before: int, now: int) -> bool:
+    """Claim a call whose program was not heard of since `before`; False when another was faster."""
+    claimed = session.execute(
+        update(CallRecord)
+        .where(
+            col(CallRecord.id) == call_id,
+            col(CallRecord.state) != CallState.ENDED.value,
+            col(CallRecord.heartbeat_at) < before,
+        )
+        .values(heartbeat_at=now)
+    )
+    return bool(claimed.rowcount)  # type: ignore[attr-defined]  # an UPDATE's result has it
+
+
 def ended_before(session: Session, before: int) -> list[str]:
     """Calls that ended before a time."""
     return list(

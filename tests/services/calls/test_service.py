@@ -240,6 +240,10 @@ async def test_a_call_of_a_killed_program_is_settled_later(services, tmp_path):
     found = await services.calls.row("lost")
     assert (found.state, found.reason) == (CallState.ENDED, EndReason.INTERRUPTED)
     assert (folder / "transcript.txt").read_text().strip().endswith("the last words")
+    recording = await services.calls.recording("lost")
+    assert recording.messages[-1] == (100, Ended(EndReason.INTERRUPTED, found.detail, "us"))
+    assert json.loads((folder / "call.json").read_text())["reason"] == "interrupted"
+    assert await services.calls.recover() == 0
     assert [each.id for each in await services.calls.rows(text="last words")] == ["lost"]
 
 
