@@ -78,7 +78,7 @@ def end_lines(live: LiveCall) -> tuple[str, str]:
     detail = display(ended.detail)
     if detail and detail.lower() != words:
         words = f"{words}: {detail}"
-    if ended.code is not None and not ended.reason.well:
+    if ended.code is not None and not ended.reason.well and str(ended.code) not in detail:
         words += f" (code {ended.code})"
     return words[0].upper() + words[1:], "" if ended.reason.well else _advice(live, ended.reason)
 
