@@ -147,7 +147,7 @@ async def _devices(services: Services, args: Namespace) -> int:
 
 async def _no_audio(services: Services) -> ServiceError:
     problem = await services.calls.audio_problem()
-    message, _, advice = problem.partition(": ")
+    message, _, advice = problem.partition(". ")
     return ServiceError(
         message or "No audio device", advice=advice or "Use --transport text", code="no_device"
     )
@@ -161,7 +161,7 @@ async def _call(services: Services, args: Namespace) -> int:
         return ExitCode.BLOCKED if preparation.refused else ExitCode.DONE
     why = dict(preparation.available).get(request.transport, "")
     if why and not (args.no_audio or args.play):
-        message, _, advice = why.partition(": ")
+        message, _, advice = why.partition(". ")
         raise ServiceError(
             f"{preparation.target.name} cannot be called over {request.transport}: {message}",
             advice=advice or "Use --transport text, which needs no audio",

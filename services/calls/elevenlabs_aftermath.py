@@ -31,6 +31,9 @@ _STAGES: Final = {
 _PASSING: Final = frozenset({"not_found", "server_error", "timeout", "rate_limited", "connection_lost"})
 _MOST_TURNS: Final = 500
 
+_ORDINARY: Final = ("Client disconnected: 1000", "end_call tool was called", "Call ended by remote party")
+"""The vendor's words for ends that the call itself has told."""
+
 
 async def read_aftermath(
     rest: ElevenLabsRest,
@@ -75,7 +78,7 @@ def messages_of(data: dict[str, Any]) -> list[Message]:
     elif _is_amount(metadata.get("cost")):
         found.append(Cost(float(metadata["cost"]), "credits", final))
     ended = metadata.get("termination_reason")
-    if isinstance(ended, str) and ended.strip():
+    if isinstance(ended, str) and ended.strip() and not ended.startswith(_ORDINARY):
         found.append(Notice(f"ElevenLabs about the end: {clean_line(ended)[:300]}"))
     warnings = metadata.get("warnings")
     for warning in warnings[:10] if isinstance(warnings, list) else []:

@@ -97,7 +97,7 @@ def _webrtc(wanted: Wanted, access: VendorAccess) -> Transport:
 
     missing = webrtc_problem(access.provider)
     if missing:
-        message, _, advice = missing.partition(": ")
+        message, _, advice = missing.partition(". ")
         raise ServiceError(message, advice=advice, code="webrtc_missing")
     if access.provider is Provider.ELEVENLABS:
         from services.calls.transports.elevenlabs_livekit import ElevenLabsLivekit

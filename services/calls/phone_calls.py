@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 async def question(
-    request: CallRequest, target: CallTarget, telephony: TelephonyService
+    request: CallRequest, target: CallTarget, telephony: TelephonyService, *, simulated: bool
 ) -> tuple[str, list[str]]:
     """What to ask before dialling, and what else to say.
 
@@ -41,6 +41,8 @@ async def question(
             f"{target.company} has no Twilio account here: the state of the call comes from the vendor alone"
         )
     vendor = VENDOR_NAMES[Provider(target.provider)]
+    if simulated:
+        return f"This calls {number} at the simulator: no telephone rings, and nothing is charged.", warnings
     return cost_warning(number, request.from_number, vendor), warnings
 
 

@@ -158,7 +158,7 @@ class CallService(CallHistory):
             found = await in_daemon_thread(audio_problem, 5.0, name="callboard-audio")
         except TimeoutError:
             return "the audio system does not answer"
-        return "" if found is None else f"{found.message}: {found.advice}" if found.advice else found.message
+        return "" if found is None else f"{found.message}. {found.advice}" if found.advice else found.message
 
     async def devices(self) -> list[DeviceInfo]:
         """Every audio device. Raises ServiceError when there is no audio system."""
@@ -353,7 +353,8 @@ class CallService(CallHistory):
     async def _phone_question(self, request: CallRequest, target: CallTarget) -> tuple[str, list[str]]:
         from services.calls.phone_calls import question
 
-        return await question(request, target, self._telephony())
+        simulated = await self._is_simulated(target)
+        return await question(request, target, self._telephony(), simulated=simulated)
 
     async def _phone(self, request: CallRequest, target: CallTarget, call_id: str | None) -> Transport:
         from services.calls.phone_calls import make_phone

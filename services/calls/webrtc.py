@@ -36,7 +36,7 @@ def webrtc_problem(provider: Provider) -> str:
     if all(_present(name) for name in _NEEDED[provider]):
         return ""
     error = _missing()
-    return f"{error.message}: {error.advice}"
+    return f"{error.message}. {error.advice}"
 
 
 async def load(name: str) -> ModuleType:

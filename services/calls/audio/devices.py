@@ -10,6 +10,7 @@ import atexit
 import ctypes
 import logging
 import os
+import subprocess
 import sys
 import threading
 from collections import Counter
@@ -26,6 +27,7 @@ Kind: TypeAlias = Literal["input", "output"]
 
 PORTAUDIO = threading.RLock()
 """Held for every call into PortAudio but those of its own callbacks."""
+CHILD_SECONDS = 8.0
 WORDS: dict[Kind, str] = {"input": "microphone", "output": "loudspeaker"}
 _open_streams = 0
 _kept: list[Any] = []
@@ -50,7 +52,10 @@ class DeviceInfo:
 
 
 def load() -> Any:
-    """The `sounddevice` module. Raises ServiceError (`no_audio_library`) where PortAudio is missing."""
+    """The `sounddevice` module. Raises ServiceError: `no_audio_library` without PortAudio, `no_audio` where
+    it does not start."""
+    if "sounddevice" not in sys.modules:
+        _survive()
     with PORTAUDIO:
         _quiet_libraries()
         try:
@@ -64,6 +69,37 @@ def load() -> Any:
                 code="no_audio",
             ) from error
         return sounddevice
+
+
+def _survive() -> None:
+    """Let a child process look for devices first. Raises ServiceError (`no_audio`) when that kills it.
+
+    PortAudio aborts the whole process where ALSA's configuration names no device, and a broken driver may
+    do worse.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", "import sounddevice"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=CHILD_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        reason = "does not answer"
+    else:
+        if done.returncode >= 0:
+            return
+        reason = "crashes"
+    raise ServiceError(
+        f"The sound system of this machine {reason}",
+        category=Category.TRANSIENT,
+        advice="Check ALSA's configuration and the sound server, or call with the transport text",
+        code="no_audio",
+    )
 
 
 def list_devices() -> list[DeviceInfo]:
@@ -150,6 +186,7 @@ def refresh() -> list[DeviceInfo]:
                 advice="end the call first",
                 code="audio_in_use",
             )
+        _survive()
         # Not through the module's own `_initialize`: that one points stderr, where a terminal program may
         # be painting, elsewhere for a while.
         sounddevice._lib.Pa_Terminate()

@@ -208,7 +208,7 @@ DONE = {
     "metadata": {
         "cost": 120,
         "cost_fiat": 0.02,
-        "termination_reason": "Client disconnected: 1000",
+        "termination_reason": "Max duration exceeded",
         "warnings": ["The voice is deprecated."],
     },
     "transcript": [
@@ -232,7 +232,7 @@ def test_cost_latency_and_the_vendors_word_for_the_end() -> None:
     assert messages_of(DONE) == [
         VendorLatency({"llm": 310.0, "tts": 120.0, "brand_new": 1000.0}, 4),
         Cost(0.02, "USD", True),
-        Notice("ElevenLabs about the end: Client disconnected: 1000"),
+        Notice("ElevenLabs about the end: Max duration exceeded"),
         Notice("ElevenLabs warns: The voice is deprecated.", "look"),
     ]
     assert messages_of({"status": "processing", "metadata": {"cost": 5}}) == [Cost(5.0, "credits", False)]

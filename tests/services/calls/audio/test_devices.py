@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -145,3 +148,26 @@ def test_what_was_plugged_in_is_seen_after_a_refresh(room):
     finally:
         room.configuration.write_text(before)
     assert "fake_headset" not in {each.name for each in refresh()}
+
+
+CRASHING = """
+from services.calls.audio.devices import audio_problem
+problem = audio_problem()
+print(problem.code if problem else "no problem")
+"""
+
+
+def test_a_configuration_that_makes_portaudio_abort_is_survived(tmp_path):
+    """Without a device in ALSA's configuration PortAudio's own assertion ends the process."""
+    empty = tmp_path / "asound.conf"
+    empty.write_text("")
+    done = subprocess.run(
+        [sys.executable, "-c", CRASHING],
+        cwd=Path(__file__).parents[4],
+        env={**os.environ, "ALSA_CONFIG_PATH": str(empty)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() in ("no_audio", "no_audio_library", "no_device")
