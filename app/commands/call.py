@@ -79,7 +79,12 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("--scenario", metavar="FILE", type=Path, help="what a mock plays (YAML)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of a mock's chances")
     brief = parser.add_argument_group("what the agent is told")
-    brief.add_argument("--brief", metavar="FILE", type=Path, help="prompt, knowledge, variables (YAML)")
+    brief.add_argument(
+        "--brief",
+        metavar="FILE",
+        type=Path,
+        help="prompt, knowledge, variables (YAML; `callboard scenarios example brief` prints one)",
+    )
     brief.add_argument("--data", metavar="FILE", type=Path, help="the subject's data (JSON, YAML, CSV)")
     brief.add_argument("--row", metavar="N|KEY=VALUE", help="which row of a table")
     brief.add_argument("--var", action="append", default=[], metavar="K=V", help="a dynamic variable")

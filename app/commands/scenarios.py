@@ -53,6 +53,7 @@ exit codes: 0 all held, 1 none held or none could be run, 2 a file, a name or th
 EXAMPLE_EXAMPLES = """\
 examples:
   callboard scenarios example suite > suite.yaml       tests of an agent
+  callboard scenarios example brief > brief.yaml       what a call is told beforehand
   callboard scenarios example reception > desk.yaml    what a mock plays: callboard call --scenario desk.yaml
 """
 
@@ -95,14 +96,14 @@ def run(args: Namespace) -> int:
 
 
 def _example(args: Namespace) -> int:
-    from services.calls.scenario import EXAMPLES, example_text
+    from services.calls.scenario import EXAMPLES, OTHERS, example_text
 
     if args.name:
         sys.stdout.write(example_text(args.name))
         return ExitCode.DONE
     print_table(
         ("NAME", "WHAT"),
-        [(name, _first_line(example_text(name))) for name in ("suite", *EXAMPLES)],
+        [(name, _first_line(example_text(name))) for name in (*OTHERS, *EXAMPLES)],
     )
     return ExitCode.DONE
 

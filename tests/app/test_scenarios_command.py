@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import pytest
 
 from services.calls.model import Brief, TransportKind
-from services.calls.scenario import EXAMPLES, parse_scenario
+from services.calls.scenario import EXAMPLES, OTHERS, parse_scenario
 from services.calls.transports.mock import MockTransport
 from services.clock import SystemClock
 from services.errors import Category, ServiceError
@@ -176,7 +176,7 @@ def test_check(callboard, folder):
 
 def test_examples_are_listed_printed_and_right(callboard, tmp_path):
     listed = callboard("scenarios", "example").out
-    for name in ("suite", *EXAMPLES):
+    for name in (*OTHERS, *EXAMPLES):
         assert name in listed
         (tmp_path / f"{name}.yaml").write_text(callboard("scenarios", "example", name).out)
     result = callboard("scenarios", "check", *map(str, sorted(tmp_path.glob("*.yaml"))))

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 DEFAULT = "reception"
 EXAMPLES = ("reception", "booking", "trouble")
-"""The scenarios of the package. There is an example of a suite, too: `suite`."""
+"""The scenarios of the package."""
+OTHERS = ("suite", "brief")
+"""Further examples: a suite of tests, a brief."""
 
 __all__ = ["DEFAULT", "EXAMPLES", "default_scenario", "example_text", "load_scenario", "parse_scenario"]
 
@@ -49,10 +51,10 @@ def example_text(name: str) -> str:
     """The YAML of an example. Raises UsageError for another name."""
     from services.errors import UsageError
 
-    if name not in (*EXAMPLES, "suite"):
+    if name not in (*EXAMPLES, *OTHERS):
         raise UsageError(
             f"There is no example {name}",
-            advice="There is " + ", ".join((*EXAMPLES, "suite")),
+            advice="There is " + ", ".join((*EXAMPLES, *OTHERS)),
             code="unknown_example",
         )
     file = resources.files("services.calls.scenario") / "examples" / f"{name}.yaml"
