@@ -368,11 +368,20 @@ def moving(who: str) -> Callable[[str], bool]:
 
 def choose_device(terminal: Terminal, side: str, wanted: str) -> None:
     """`side` is microphone or speaker: both lists may have a device of this name."""
+
+    def rows(text: str) -> tuple[list[str], list[str]]:
+        """The lines of the dialog, and the names in them."""
+        lines = [line.partition("│")[2].partition("│")[0] for line in text.splitlines() if "│" in line]
+        return lines, [line.replace("in use", "").strip(" ▸─") for line in lines]
+
+    def listed(text: str) -> bool:
+        # The screen may be read while it is drawn: the name may stand in the list above, and not yet here.
+        names = rows(text)[1]
+        return side in names and wanted in names[names.index(side) :]
+
     terminal.send("v")
     terminal.wait_for("enter uses it")
-    text = terminal.wait_for(wanted)
-    lines = [line.partition("│")[2].partition("│")[0] for line in text.splitlines() if "│" in line]
-    names = [line.replace("in use", "").strip(" ▸─") for line in lines]
+    lines, names = rows(terminal.wait_for(listed))
     heading = names.index(side)
     here = next(number for number, line in enumerate(lines) if "▸" in line)
     there = names.index(wanted, heading)

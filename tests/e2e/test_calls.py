@@ -112,11 +112,14 @@ def test_a_second_ctrl_c_ends_the_program_at_once(run, vendors):
     vendors.fault("hang:elevenlabs:detail")  # what is asked after a call takes its time
     process.send_signal(signal.SIGINT)
     event(process, is_kind("ended"))
+    row = only_call(vendors.home)
+    # What is told is written by a thread of its own, a moment later.
+    events = Path(row["folder"]) / "events.jsonl"
+    until(lambda: '"kind": "ended"' in events.read_text("utf-8"), "the end to be recorded")
     process.send_signal(signal.SIGINT)
     told = finish(process)
     assert told.code == -signal.SIGINT
     assert "Traceback" not in told.err
-    row = only_call(vendors.home)
     assert [each["kind"] for each in recorded(Path(row["folder"]))][-1] == "ended"
     long_ago(vendors.home)
     assert run("calls", "list", "--json").json["calls"][0]["reason"] == "operator_ended"

@@ -184,13 +184,13 @@ class AudioEngine:
 
     @property
     def playing(self) -> bool:
-        """Whether something is queued or still sounds."""
+        """Whether something is queued, still sounds, or was not told yet."""
         port = self._output_port()
-        return bool(
-            self._playout.queued_ms > 0
-            # By the clock: with both devices gone, nothing comes any more that would take these away.
-            or (self._heard and self._heard[-1].ends > self._clock.monotonic())
-            or (port is not None and any(each.block.length for each in tuple(port.log)))
+        if self._playout.queued_ms > 0 if port is None else port.busy:
+            return True
+        # By the clock without devices: nothing comes any more that would take these away.
+        return bool(self._heard) and (
+            bool(self._pair.ports) or self._heard[-1].ends > self._clock.monotonic()
         )
 
     @property
@@ -269,6 +269,8 @@ class AudioEngine:
         """
         self._playout.drop(up_to_event_id)
         self._collect_output()
+        if not self._closed:
+            self._tell_heard()
         now = self._clock.monotonic()
         unheard = [each for each in self._heard if each.ends > now]
         if not unheard or self._closed:

@@ -190,7 +190,7 @@ class DevicePair:
         """Stop using a direction's device; what came through it is handed on first."""
         stream = self._streams.pop(kind, None)
         if stream is not None:
-            stream.port.enabled = False
+            stream.port.disable()
             self._drain()
             del self.ports[kind]
             self._trouble[kind] += stream.port.trouble

@@ -1,13 +1,14 @@
 """One open device and what its callback does.
 
 The callbacks run in PortAudio's own threads. They copy, count and wake the event loop; they never raise and
-never wait: a resampled block costs them about 0.1 ms of its 20.
+never wait, but for the loop to read a flag: a resampled block costs them about 0.1 ms of its 20.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -95,6 +96,10 @@ class InputPort:
             self.blocks.append(Captured(bytes(data), now, now - self.lag))
             self._wake()
 
+    def disable(self) -> None:
+        """Nothing more is taken from the device."""
+        self.enabled = False
+
     def mono(self, block: Captured) -> bytes:
         """A block as mono PCM in the wanted rate. On the loop."""
         pcm = block.pcm
@@ -127,12 +132,25 @@ class OutputPort:
         self._owed = 0.0
         self._forget = False
         self._least_lag = 0.0
+        self._taking = threading.Lock()
+        """Held from taking a block to its place in `log`, so that none is ever between the two."""
 
     def configure(self, rate: int, channels: int, latency: float = 0.0) -> None:
         """The stream's real rate, channels and latency, before it starts."""
         self._rate, self._channels = rate, channels
         self._fitter = Fitter(self.wanted_rate, rate)
         self._least_lag = latency
+
+    def disable(self) -> None:
+        """Nothing more is taken from the queue; what was taken is in `log`."""
+        with self._taking:
+            self.enabled = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether something waits in the queue, or was taken and not collected yet."""
+        with self._taking:
+            return self._playout.queued_ms > 0 or any(each.block.length for each in tuple(self.log))
 
     def forget(self) -> None:
         """Leave out what the resampler still holds back."""
@@ -145,27 +163,31 @@ class OutputPort:
             lag = float(time.outputBufferDacTime - time.currentTime)
             # A stream that has just started tells no lag, or none yet.
             self.lag = lag if 0 < lag < 2 else self._least_lag
-            if not self.enabled:
-                data[:] = bytes(len(data))
-                return
-            if self._forget:
-                self._forget = False
-                self._fitter.reset()
-            self._owed += frames * self.wanted_rate / self._rate
-            samples = int(self._owed)
-            self._owed -= samples
-            block = self._playout.take(samples, now)
-            if status.output_underflow and block.length:
-                self.trouble += 1
-            pcm = self._fitter.fit(block.pcm, frames)
-            if self._channels > 1:
-                pcm = np.repeat(np.frombuffer(pcm, "<i2"), self._channels).tobytes()
-            data[:] = pcm
-            self.log.append(Played(block, now, now + self.lag))
+            with self._taking:
+                if not self.enabled:
+                    data[:] = bytes(len(data))
+                    return
+                self._play(data, frames, now, status)
             self._wake()
         except Exception:
             with contextlib.suppress(Exception):
                 data[:] = bytes(len(data))
+
+    def _play(self, data: Any, frames: int, now: float, status: Any) -> None:
+        if self._forget:
+            self._forget = False
+            self._fitter.reset()
+        self._owed += frames * self.wanted_rate / self._rate
+        samples = int(self._owed)
+        self._owed -= samples
+        block = self._playout.take(samples, now)
+        if status.output_underflow and block.length:
+            self.trouble += 1
+        pcm = self._fitter.fit(block.pcm, frames)
+        if self._channels > 1:
+            pcm = np.repeat(np.frombuffer(pcm, "<i2"), self._channels).tobytes()
+        data[:] = pcm
+        self.log.append(Played(block, now, now + self.lag))
 
 
 Port = InputPort | OutputPort

@@ -271,6 +271,8 @@ async def test_a_second_session_of_the_caller_replaces_the_first(
     await set_script(retell, greeting="", turns=[{"heard": "Hi", "say": "Hello again"}])
     async with web_call(simulator, retell) as call:
         await call.join()
+        # The call begins with the connection; what is said on the control channel needs that, too.
+        await until(lambda: '{"type": "status", "state": "open"}' in call.caller.messages, "the channel")
         await call.reaches("ongoing")
         first, call.caller = call.caller, Caller()
         await call.join()
