@@ -111,8 +111,9 @@ class Live:
             self.board.loaded = False
 
     def mark_all(self) -> None:
-        """Read the whole mirror again at the next flush."""
+        """Somebody else wrote: read the whole mirror again at the next flush, and the calls."""
         self._all = True
+        self._changes.calls = True
         self._wake()
 
     def mark_status(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,17 @@ async def test_live_calls_stand_on_top_and_open_their_screen() -> None:
         assert isinstance(pilot.app.screen, CallsScreen)
         session.hang_up(EndReason.AGENT_ENDED)
         await until(pilot, lambda: "live" not in screen_lines(pilot)[1])
+
+
+async def test_a_call_of_another_process_appears() -> None:
+    services = with_calls()
+    async with opened(services, (140, 40)) as pilot:
+        await pilot.press("2")
+        await until(pilot, lambda: "3 calls" in screen_text(pilot))
+        services.calls.past.insert(0, replace(services.calls.past[0], id="new1", agent_name="Night Desk"))
+        services.agents.elsewhere = True
+        await until(pilot, lambda: "Night Desk" in screen_text(pilot))
+        assert "4 calls" in screen_text(pilot)
 
 
 async def test_filtering_as_one_types() -> None:
