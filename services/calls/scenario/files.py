@@ -6,6 +6,7 @@ truth, a time or an octal number. Aliases are refused, and so is a key that stan
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -213,9 +214,10 @@ _Loader.add_implicit_resolver(
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:int", re.compile(r"^-?(?:0|[1-9][0-9]{0,17})$"), list("-0123456789")
 )
+# As long as programs write a float: 0.000123… with up to 17 digits behind the zeros, 5e-324.
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
-    re.compile(r"^-?(?:0|[1-9][0-9]{0,17})(?:\.[0-9]{1,18})?(?:[eE][-+]?[0-9]{1,2})?$"),
+    re.compile(r"^-?(?:0|[1-9][0-9]{0,17})(?:\.[0-9]{1,24})?(?:[eE][-+]?[0-9]{1,3})?$"),
     list("-0123456789"),
 )
 
@@ -249,4 +251,7 @@ def _built(loader: _Loader, node: yaml.Node, path: tuple[str | int, ...], lines:
         return found
     if isinstance(node, yaml.SequenceNode):
         return [_built(loader, item, (*path, index), lines, name) for index, item in enumerate(node.value)]
-    return loader.construct_object(node)
+    value = loader.construct_object(node)
+    if isinstance(value, float) and math.isinf(value):
+        return node.value  # more than a number can be: text, as it was written
+    return value
