@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -203,13 +204,21 @@ def is_kind(kind: str, **fields: Any) -> Callable[[dict[str, Any]], object]:
 
 def finish(process: subprocess.Popen[str], limit: float = PATIENCE) -> Told:
     """Wait for the end of a process; what it printed that was not read yet."""
-    try:
-        out, err = process.communicate(timeout=limit)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.communicate()
-        raise
-    return Told(process.returncode, out, err)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.close()
+    # Not by `communicate`: it goes past what the pipe's reader has read ahead, which would be lost.
+    with process.stdout, process.stderr, ThreadPoolExecutor(2) as pool:
+        out, err = pool.submit(process.stdout.read), pool.submit(process.stderr.read)
+        try:
+            code = process.wait(limit)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
+        return Told(code, out.result(limit), err.result(limit))
 
 
 # What is left
