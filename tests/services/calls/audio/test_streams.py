@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,9 +12,10 @@ import pytest
 
 from services.calls.audio import pair
 from services.calls.audio.devices import DeviceInfo
+from services.calls.audio.engine import AudioEngine
 from services.calls.audio.figures import Arrivals, Delays, SteadyTime
 from services.calls.audio.pair import LOSSES, DevicePair
-from services.calls.audio.playout import Playout
+from services.calls.audio.playout import Block, Playout
 from services.calls.audio.streams import INPUT_KEPT, DeviceStream, InputPort, OutputPort
 from services.clock import SystemClock
 from services.errors import ServiceError
@@ -68,6 +70,57 @@ def test_an_unused_port_takes_nothing_from_the_queue():
     port(data, 320, TIMES, QUIET)
     assert data == bytes(640)
     assert playout.queued_ms == 100
+
+
+def test_a_block_that_is_being_taken_is_in_the_log_before_the_port_is_let_go(monkeypatch):
+    port, playout = output_port()
+    playout.add(b"\x01\x00" * 320, 1, 0.0)
+    taken, go_on = threading.Event(), threading.Event()
+    take = playout.take
+
+    def slow(samples: int, now: float) -> Block:
+        block = take(samples, now)
+        taken.set()
+        assert go_on.wait(10)
+        return block
+
+    monkeypatch.setattr(playout, "take", slow)
+    device = threading.Thread(target=port, args=(bytearray(640), 320, TIMES, QUIET))
+    seen: list[tuple[bool, int]] = []
+
+    def let_go() -> None:
+        seen.append((port.busy, len(port.log)))
+        port.disable()
+
+    owner = threading.Thread(target=let_go)
+    device.start()
+    assert taken.wait(10)
+    assert playout.queued_ms == 0
+    owner.start()
+    owner.join(0.2)  # it would be through by now if it did not wait
+    assert port.enabled
+    go_on.set()
+    device.join(10)
+    owner.join(10)
+    assert seen == [(True, 1)]
+    assert not port.enabled
+
+
+def test_it_plays_until_all_of_it_was_told():
+    now, told = [5.0], []
+    clock = SimpleNamespace(monotonic=lambda: now[0])
+    engine = AudioEngine(16_000, 16_000, clock=clock, on_output=lambda pcm, _: told.append(pcm))
+    port = engine._pair.ports["output"] = engine._port("output")
+    port.enabled = True
+    engine.play(b"\x01\x00" * 1600, 1)
+    port(bytearray(3200), 1600, TIMES, QUIET)
+    engine._collect_output()
+    now[0] += 60.0
+    assert engine.playing
+    assert not told
+    engine._drain()
+    assert told == [b"\x01\x00" * 1600]
+    assert not engine.playing
 
 
 def test_blocks_nobody_collects_are_bounded_and_counted():
