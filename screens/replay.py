@@ -88,7 +88,7 @@ class Remark(Line):
     def _sound(self) -> str:
         replay = self._replay
         if not replay.has_audio:
-            return "silent: no audio was kept"
+            return "silent: this recording has no audio"
         if replay.problem:
             return f"silent: {display(replay.problem)}"
         return "" if replay.speed == 1 else "silent: heard at 1x only"
@@ -108,7 +108,10 @@ class ReplayScreen(TalkFrame):
         self.transcript = Transcript(lambda: replay.live, self.glyphs, ident="transcript")
         self.heading = Heading(self.transcript)
         self.timeline = Timeline(
-            lambda: Moment(replay.position_ms, replay.duration_ms), replay.events, self.glyphs
+            lambda: Moment(replay.position_ms, replay.duration_ms),
+            replay.events,
+            self.glyphs,
+            voices=replay.has_audio,
         )
         self.remark = Remark(replay, self.glyphs)
         self._dirty: set[Area] = set(Area)

@@ -43,7 +43,7 @@ class Moment:
 
 
 class Timeline(Lines):
-    """A row of marks, a row for each voice, a row of times. A click jumps."""
+    """A row of marks, a row for each voice that was recorded, a row of times. A click jumps."""
 
     class Jumped(Message):
         """A moment was clicked, in milliseconds."""
@@ -52,11 +52,20 @@ class Timeline(Lines):
             super().__init__()
             self.ms = ms
 
-    def __init__(self, moment: Callable[[], Moment], marks: Sequence[TimelineMark], glyphs: Glyphs) -> None:
+    def __init__(
+        self,
+        moment: Callable[[], Moment],
+        marks: Sequence[TimelineMark],
+        glyphs: Glyphs,
+        *,
+        voices: bool = True,
+    ) -> None:
+        """`voices`: whether there is audio; without any, no flat line pretends that somebody was silent."""
         super().__init__(ident="timeline")
         self._moment, self._marks, self._glyphs = moment, marks, glyphs
         self.waves: dict[str, Sequence[float]] = {}
         """Levels from 0 to 1 by track, as many as there are columns."""
+        self._voices = voices
 
     @property
     def room(self) -> int:
@@ -82,10 +91,10 @@ class Timeline(Lines):
         now = self._moment()
         room = max(4, width - LABEL - MARGIN)
         here = min(room - 1, now.at * room // max(1, now.length))
+        heard = ("you", "agent") if self._voices or any(self.waves.values()) else ()
         return [
             self._row("", self._mark_cells(room, now.length), here),
-            self._row("you", self._wave_cells("you", room, here), here),
-            self._row("agent", self._wave_cells("agent", room, here), here),
+            *(self._row(track, self._wave_cells(track, room, here), here) for track in heard),
             self._ruler(room, now, here),
         ]
 

@@ -6,7 +6,7 @@ from screens.calls import CallsScreen
 from screens.widgets.timeline import Moment, Timeline
 from services.calls.replay import MarkKind, TimelineMark
 from tests.support.calling import drawn, in_replay
-from tests.support.console import console, opened, screen_text, until
+from tests.support.console import console, opened, screen_lines, screen_text, until
 from tests.support.fake_services import FakeServices
 
 
@@ -38,7 +38,8 @@ async def test_the_whole_call_is_there_at_once() -> None:
         assert "2026-03-01 12:30:00 CET" in text
         assert "Auf Wiederhören!" in text
         assert "Ended: The agent ended the call" in text or "The agent ended the call" in text
-        assert "silent: no audio was kept" in text
+        assert "silent: this recording has no audio" in text
+        assert not [line for line in screen_lines(pilot) if line.startswith((" you ", " agent "))]
         assert "◆" in text
         assert "ƒ" in text
 
