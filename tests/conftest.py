@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.environment import LEAKING, keep, scrubbed
+from tests.support.fake_time import FakeTime
 
 # Textual reads some of these once, when it is imported: they have to go before the first test module is.
 for _name in [name for name in os.environ if not keep(name)]:
@@ -31,3 +32,8 @@ def own_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytes
     for name, value in scrubbed(home).items():
         monkeypatch.setenv(name, value)
     return home
+
+
+@pytest.fixture
+def fake_time() -> FakeTime:
+    return FakeTime()

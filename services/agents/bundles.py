@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from services.http import digest
 from services.model import Provider
-from services.providers import digest
 from services.text import clean_line
 
 # Modification times repeat what the content says; usage statistics and the caller's own access rights

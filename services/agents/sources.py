@@ -11,8 +11,9 @@ from typing import Any, Protocol
 from services.agents.bundles import BundlePart
 from services.agents.plan import Listed, Mirrored, Verdict
 from services.errors import Category, ServiceError
+from services.http import Wire
 from services.model import Provider
-from services.providers import ElevenLabsClient, RetellClient, Wire
+from services.providers import ElevenLabsClient, RetellClient
 from services.text import clean_line
 
 SEVERAL = 5

@@ -17,8 +17,9 @@ from urllib.parse import urlsplit
 
 from services.calls.access import VendorAccess
 from services.errors import Category, ServiceError
+from services.http.addresses import is_loopback, normalize_base_url
 from services.model import Provider
-from services.providers.hosts import VENDOR_NAMES, is_loopback, normalize_base_url, residency_hosts
+from services.providers.hosts import VENDOR_NAMES, residency_hosts
 
 T = TypeVar("T")
 
@@ -183,7 +184,7 @@ class ElevenLabsRest:
         import httpx
         from elevenlabs.core.api_error import ApiError
 
-        from services.providers import failures
+        from services.http import failures
 
         parts = urlsplit(normalize_base_url(self._access.base_url))
         peer = failures.Peer(VENDOR_NAMES[Provider.ELEVENLABS], parts.netloc, parts.scheme)

@@ -21,11 +21,11 @@ from services.calls.access import VendorAccess
 from services.calls.messages import Cost, Message, VendorLatency
 from services.clock import Clock, SystemClock
 from services.errors import Category, ServiceError
-from services.providers import failures
-from services.providers.failures import CONNECT_TIMEOUT, Peer
+from services.http import failures
+from services.http.client import Call, Http, HttpOptions, segment
+from services.http.failures import CONNECT_TIMEOUT, Peer
+from services.http.wire import parse
 from services.providers.hosts import VENDOR_NAMES
-from services.providers.http import Call, Http, HttpOptions, segment
-from services.providers.wire import parse
 from services.security import Secret
 
 T = TypeVar("T")

@@ -33,8 +33,8 @@ from services.companies import CompanyService, ConnectionClients
 from services.companies.service import actor
 from services.errors import ServiceError, UsageError
 from services.events import CallsChanged, EventBus
+from services.http.addresses import is_loopback
 from services.model import Provider
-from services.providers.hosts import is_loopback
 from services.storage import Database, Reader
 
 if TYPE_CHECKING:

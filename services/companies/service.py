@@ -314,7 +314,7 @@ def resolve_address(provider: Provider, base_url: str | None, residency: str | N
             f"{provider} has no data region {clean_line(residency)!r}", advice=f"use one of: {allowed}"
         )
     if base_url:
-        from services.providers import normalize_base_url
+        from services.http import normalize_base_url
 
         return normalize_base_url(base_url)
     return hosts[residency] if residency else DEFAULT_BASE_URLS[provider]

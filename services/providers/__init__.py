@@ -1,6 +1,6 @@
 """The vendors' read APIs: wire JSON out, one error type, bounded and retried requests.
 
-Names are loaded on first use: `Wire`, `parse`, `digest` and the hosts are light; the clients bring httpx.
+Names are loaded on first use: the hosts are light, the clients bring httpx.
 """
 
 from __future__ import annotations
@@ -11,50 +11,29 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from services.providers.client import Account
     from services.providers.elevenlabs import ElevenLabsClient
-    from services.providers.hosts import (
-        DEFAULT_BASE_URLS,
-        VENDOR_NAMES,
-        normalize_base_url,
-        residency_hosts,
-    )
-    from services.providers.limiter import ClientStats
+    from services.providers.hosts import DEFAULT_BASE_URLS, VENDOR_NAMES, residency_hosts
     from services.providers.opening import DEFAULT_CONCURRENCY, open_client
     from services.providers.retell import RetellClient
-    from services.providers.wire import Page, Wire, digest, parse, parse_page
 
 __all__ = [
     "DEFAULT_BASE_URLS",
     "DEFAULT_CONCURRENCY",
     "VENDOR_NAMES",
     "Account",
-    "ClientStats",
     "ElevenLabsClient",
-    "Page",
     "RetellClient",
-    "Wire",
-    "digest",
-    "normalize_base_url",
     "open_client",
-    "parse",
-    "parse_page",
     "residency_hosts",
 ]
 
 _HOME: Final = {
     "Account": "client",
-    "ClientStats": "limiter",
     "DEFAULT_BASE_URLS": "hosts",
     "DEFAULT_CONCURRENCY": "opening",
     "ElevenLabsClient": "elevenlabs",
-    "Page": "wire",
     "RetellClient": "retell",
     "VENDOR_NAMES": "hosts",
-    "Wire": "wire",
-    "digest": "wire",
-    "normalize_base_url": "hosts",
     "open_client": "opening",
-    "parse": "wire",
-    "parse_page": "wire",
     "residency_hosts": "hosts",
 }
 

@@ -9,11 +9,11 @@ from types import TracebackType
 from typing import Any, ClassVar, Final, Self, TypeVar
 
 from services.errors import Category, ServiceError
+from services.http.cache import SharedCache
+from services.http.client import ATTEMPTS, Call, Http, HttpOptions
+from services.http.places import ClientStats
+from services.http.wire import Page, Wire, parse, parse_page, wrong_shape
 from services.model import Provider
-from services.providers.cache import SharedCache
-from services.providers.http import ATTEMPTS, Call, Http, HttpOptions
-from services.providers.limiter import ClientStats
-from services.providers.wire import Page, Wire, parse, parse_page, wrong_shape
 
 T = TypeVar("T")
 

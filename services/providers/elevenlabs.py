@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import ClassVar, Final
 
+from services.http.client import Call, segment
+from services.http.wire import Wire, parse_page
 from services.model import Provider
 from services.providers.client import Account, Client, Listing
-from services.providers.http import Call, segment
-from services.providers.wire import Wire, parse_page
 
 _PAGE: Final = 100
 _ROOT: Final = "/v1/convai"

@@ -13,10 +13,10 @@ from typing import Final, Literal, overload
 
 from services import __product__
 from services.clock import Clock
+from services.http.client import HttpOptions
 from services.model import Provider
 from services.providers.elevenlabs import ElevenLabsClient
 from services.providers.hosts import VENDOR_NAMES
-from services.providers.http import HttpOptions
 from services.providers.retell import RetellClient
 from services.security import Secret
 

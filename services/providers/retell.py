@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 from typing import ClassVar, Final
 
+from services.http.client import Call, segment
+from services.http.wire import Wire
 from services.model import Provider
 from services.providers.client import Account, Client, Listing
-from services.providers.http import Call, segment
-from services.providers.wire import Wire
 
 _SUMMARIES: Final = 1000
 _DOCUMENTS: Final = 100

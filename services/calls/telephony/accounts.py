@@ -20,7 +20,7 @@ from services.clock import Clock
 from services.companies.service import actor
 from services.errors import Category, ServiceError, UsageError
 from services.events import CompaniesChanged, EventBus
-from services.providers.hosts import normalize_base_url
+from services.http.addresses import normalize_base_url
 from services.security import Secret, SecretStore
 from services.storage import Database
 from services.storage.journal import record

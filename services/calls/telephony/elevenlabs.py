@@ -37,7 +37,7 @@ from services.calls.telephony.vendors import (
 )
 from services.clock import Clock
 from services.errors import ServiceError
-from services.providers.http import Call, segment
+from services.http.client import Call, segment
 
 INTENT: Final = "callboard_call"
 """The dynamic variable that holds our key, by which a lost call is found again. No prompt uses it."""

@@ -17,7 +17,7 @@ from services.calls.telephony.vendors import Order, Standing, VendorNumber, open
 from services.calls.transports.retell_monitor import RetellMonitor
 from services.clock import Clock
 from services.errors import ServiceError
-from services.providers.http import Call
+from services.http.client import Call
 
 INTENT: Final = "callboard_call"
 """The member of a call's metadata that holds our key, by which a lost call is found again."""

@@ -16,8 +16,8 @@ from typing import Any, Final, TypeVar
 
 from services.clock import Clock
 from services.errors import Category, ServiceError, UsageError
-from services.providers.http import Call, Http, HttpOptions, segment
-from services.providers.wire import parse
+from services.http.client import Call, Http, HttpOptions, segment
+from services.http.wire import parse
 from services.security import Secret
 
 T = TypeVar("T")

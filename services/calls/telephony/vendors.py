@@ -14,10 +14,10 @@ from services.calls.model import Brief, CallState
 from services.calls.telephony.intent import Placed
 from services.clock import Clock
 from services.errors import Category, ServiceError
+from services.http.client import Http, HttpOptions
+from services.http.wire import parse
 from services.model import Provider
 from services.providers.hosts import VENDOR_NAMES
-from services.providers.http import Http, HttpOptions
-from services.providers.wire import parse
 from services.security import Secret
 
 TIMEOUT: Final = 30.0

@@ -29,9 +29,10 @@ from services.calls.model import Brief, CallState, Capabilities, EndReason, Tran
 from services.calls.transport import Transport
 from services.clock import Clock, SystemClock
 from services.errors import Category, ServiceError
+from services.http import failures
+from services.http.addresses import is_loopback
 from services.model import Provider
-from services.providers import failures
-from services.providers.hosts import VENDOR_NAMES, is_loopback
+from services.providers.hosts import VENDOR_NAMES
 
 log = logging.getLogger(__name__)
 # At its lowest level the library would log every frame and the signed address.

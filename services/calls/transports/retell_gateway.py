@@ -30,7 +30,7 @@ from services.calls.transports.retell_monitor import SETTLE_SECONDS, RetellMonit
 from services.calls.voice_gate import VoiceGate
 from services.calls.webrtc import RATE, load, within
 from services.errors import Category, ServiceError
-from services.providers.hosts import is_loopback
+from services.http.addresses import is_loopback
 
 if TYPE_CHECKING:
     from services.calls.webrtc_peer import Peer

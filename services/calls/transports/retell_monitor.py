@@ -19,7 +19,7 @@ from services.calls.access import VendorAccess
 from services.calls.messages import Ended, Message, Notice
 from services.calls.retell_transcript import Transcript, ending
 from services.errors import Category, ServiceError
-from services.providers.http import segment
+from services.http.client import segment
 
 log = logging.getLogger(__name__)
 _wire = logging.getLogger(f"{__name__}.wire")

@@ -31,9 +31,9 @@ from services.calls.model import Brief, CallState, Capabilities, EndReason, Tran
 from services.calls.transport import Transport, reason_of
 from services.clock import Clock, SystemClock
 from services.errors import Category, ServiceError
+from services.http.client import Call, Http, HttpOptions, segment
+from services.http.wire import parse, wrong_shape
 from services.providers.hosts import VENDOR_NAMES
-from services.providers.http import Call, Http, HttpOptions, segment
-from services.providers.wire import parse, wrong_shape
 from services.security import Secret
 from services.text import clean, clean_line
 

@@ -6,8 +6,9 @@ import sys
 import pytest
 
 from services.errors import UsageError
+from services.http import normalize_base_url
 from services.model import Provider
-from services.providers import DEFAULT_BASE_URLS, normalize_base_url, residency_hosts
+from services.providers import DEFAULT_BASE_URLS, residency_hosts
 
 
 @pytest.mark.parametrize(
@@ -76,7 +77,7 @@ def test_every_vendor_has_a_global_host() -> None:
 
 def test_the_light_names_load_no_client() -> None:
     code = (
-        "import sys, services.providers as p; p.residency_hosts; p.digest('{}'); p.Wire\n"
+        "import sys, services.http as h, services.providers as p; p.residency_hosts; h.digest('{}'); h.Wire\n"
         "print([m for m in ('httpx', 'stamina', 'tenacity', 'asyncio', 'ssl') if m in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from services.errors import Category, ServiceError
+from services.http.failures import retry_after, spell_seconds
 from services.model import Provider
-from services.providers.failures import retry_after, spell_seconds
 from tests.support.rawserver import Reply, Seen, raw_server, reply, scripted
 
 Connect = Callable[..., Any]

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from services.errors import ServiceError
+from services.http import digest
 from services.model import Provider
-from services.providers import digest
 from tests.support.simulator import RunningSimulator, running_simulator
 
 Connect = Callable[..., Any]

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from services.providers.cache import closed
+from services.http.cache import closed
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 import pytest
 
 from services.errors import ServiceError
-from services.providers.limiter import ClientStats, Limiter
+from services.http.places import ClientStats, Limiter
 
 
 async def settle() -> None:

@@ -26,12 +26,12 @@ from stamina.instrumentation import set_on_retry_hooks
 
 from services.clock import Clock
 from services.errors import Category, ServiceError
-from services.providers import failures
-from services.providers.cache import closed
-from services.providers.failures import CONNECT_TIMEOUT, Peer
-from services.providers.hosts import normalize_base_url
-from services.providers.limiter import ClientStats, Limiter, Slot
-from services.providers.wire import NotJson, Wire, parse
+from services.http import failures
+from services.http.addresses import normalize_base_url
+from services.http.cache import closed
+from services.http.failures import CONNECT_TIMEOUT, Peer
+from services.http.places import ClientStats, Limiter, Slot
+from services.http.wire import NotJson, Wire, parse
 from services.security import Secret
 
 log = logging.getLogger(__name__)

@@ -9,8 +9,8 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from services.errors import ServiceError
-from services.providers import Wire, digest, parse, parse_page
-from services.providers.wire import MAX_DEPTH, canonical_number
+from services.http import Wire, digest, parse, parse_page
+from services.http.wire import MAX_DEPTH, canonical_number
 
 # A number is (digits, exponent), so that every spelling of it can be written down exactly.
 numbers = st.tuples(st.integers(-(10**30), 10**30), st.integers(-400, 400))

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from services.errors import ServiceError
-from services.providers.cache import SharedCache
+from services.http.cache import SharedCache
 
 
 class Source:
