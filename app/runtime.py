@@ -9,8 +9,9 @@ from pathlib import Path
 
 from app.paths import Paths, paths_from
 from app.settings import PASSPHRASE_VARIABLE, Settings, load_settings, secret_service
-from services.container import ConsoleOptions, ServiceOptions, Services
-from services.errors import ServiceError
+from services.container import ConsoleOptions, Gateway, ServiceOptions, Services
+from services.errors import ServiceError, UsageError
+from services.resilience import Limits
 from services.storage import DatabaseLocation, Reader
 
 DEMO_AGENTS = 24
@@ -93,7 +94,44 @@ def _options(paths: Paths, settings: Settings, environ: Mapping[str, str]) -> Se
         output_device=settings.output_device,
         echo_cancellation=settings.echo_cancellation,
         client_tools=Path(settings.client_tools).expanduser() if settings.client_tools else None,
+        redis_url=settings.redis_url,
+        limits=Limits(
+            minute=settings.limit_minute,
+            hour=settings.limit_hour,
+            day=settings.limit_day,
+            burst=settings.limit_burst,
+        ),
+        health=settings.health,
+        health_interval_seconds=settings.health_interval,
+        health_failures=settings.health_failures,
+        gateways=gateways(environ),
     )
+
+
+GATEWAYS = {
+    "messages": "COMMUNICATIONS_API",
+    "bookings": "INTEGRATION_API",
+    "knowledge": "KNOWLEDGE_BASE_API",
+    "crm": "CRM_API",
+}
+"""The environment variables `…_URL` and `…_KEY` of each kind of integration."""
+
+
+def gateways(environ: Mapping[str, str]) -> dict[str, Gateway]:
+    """The integrations that the environment names. Raises UsageError for a wrong address."""
+    from services.http import normalize_base_url
+
+    found = {}
+    for kind, name in GATEWAYS.items():
+        url = environ.get(f"{name}_URL", "").strip()
+        if not url:
+            continue
+        try:
+            address = normalize_base_url(url)
+        except UsageError as error:
+            raise UsageError(f"{name}_URL: {error.message}", advice=error.advice, code=error.code) from None
+        found[kind] = Gateway(address, environ.get(f"{name}_KEY", "").strip())
+    return found
 
 
 def _console(settings: Settings, options: ServiceOptions) -> ConsoleOptions:

@@ -14,7 +14,18 @@ from pathlib import Path
 from typing import Any, cast
 
 from app.paths import HOME_VARIABLE, Paths
-from app.settings_rules import Rule, flag, is_database, is_zone, one_of, seconds, text, time_of_day, whole
+from app.settings_rules import (
+    Rule,
+    flag,
+    is_database,
+    is_redis,
+    is_zone,
+    one_of,
+    seconds,
+    text,
+    time_of_day,
+    whole,
+)
 from services.errors import UsageError
 from services.text import clean_line
 
@@ -84,6 +95,22 @@ class Settings:
         text("the path of a Python file", bool),
         "The file whose public functions agents may call as client tools.",
         shown="none",
+    )
+    redis_url: str | None = _setting(
+        None,
+        text("a URL that begins with redis://, rediss:// or unix://", is_redis),
+        "Where limits and breakers are shared between processes.",
+        masked=True,
+        shown="each process counts for itself",
+    )
+    limit_minute: int = _setting(60, whole(0), "Requests a minute of one account, agent or user; 0 for any.")
+    limit_hour: int = _setting(1_000, whole(0), "Requests an hour of each; 0 for any.")
+    limit_day: int = _setting(10_000, whole(0), "Requests a day of each; 0 for any.")
+    limit_burst: int = _setting(10, whole(0), "Requests within one second of each; 0 for any.")
+    health: bool = _setting(True, flag(), "Check what the agents depend on, all the time.")
+    health_interval: float = _setting(30.0, seconds(1, 3600), "Seconds between two checks of one thing.")
+    health_failures: int = _setting(
+        2, whole(1, 100), "Failed checks in a row after which something counts as down."
     )
     theme: str = _setting(
         "textual-dark",

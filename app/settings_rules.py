@@ -119,3 +119,8 @@ def is_zone(name: str) -> bool:
 def is_database(url: str) -> bool:
     """Whether this is the URL of a database that the program can use."""
     return bool(re.match(r"(sqlite|postgres|postgresql|postgresql\+psycopg)://", url))
+
+
+def is_redis(url: str) -> bool:
+    """Whether this is the address of a Redis server."""
+    return bool(re.match(r"(redis|rediss|unix)://", url))

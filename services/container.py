@@ -8,7 +8,7 @@ the keyring or the scheduler.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 from services.agents import AgentService
 from services.clock import Clock, SystemClock
 from services.errors import ServiceError
-from services.events import EventBus
+from services.events import EventBus, PolicyChanged
+from services.resilience import Limits, Policies
 from services.storage import DatabaseLocation, Reader
 
 if TYPE_CHECKING:
@@ -56,6 +57,22 @@ class ServiceOptions:
     output_device: str = ""
     echo_cancellation: bool = True
     client_tools: Path | None = None
+    redis_url: str | None = field(default=None, repr=False)
+    limits: Limits = Limits()  # noqa: RUF009  # immutable
+    """Of each account, agent and user."""
+    health: bool = True
+    health_interval_seconds: float = 30.0
+    health_failures: int = 2
+    gateways: Mapping[str, Gateway] = field(default_factory=dict)
+    """Services of the environment that stand in where a company configured none, by kind of integration."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """A service named by environment variables such as `CRM_API_URL` and `CRM_API_KEY`."""
+
+    url: str
+    key: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +114,7 @@ class Services:
         self.bus = EventBus()
         self.reader = Reader(options.database)
         self.agents = AgentService(self.reader, self.clock)
+        self.policies = Policies(self.clock, on_change=lambda name: self.bus.publish(PolicyChanged(name)))
         self._on_first_use = on_first_use
         self._database: Database | None = None
         self._secrets = secrets

@@ -108,6 +108,37 @@ class CallsChanged(Event):
     ids: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class PolicyChanged(Event):
+    """A breaker opened, closed or began to try: the name of its policy."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class HealthChanged(Event):
+    """Checks were probed, came or went: their ids, or an empty tuple for "read all again"."""
+
+    ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class IntegrationsChanged(Event):
+    """An integration was added, changed or removed."""
+
+
+@dataclass(frozen=True, slots=True)
+class MessagesChanged(Event):
+    """Messages were sent or their delivery moved on: their ids, or an empty tuple for "read all again"."""
+
+    ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class KnowledgeChanged(Event):
+    """Sources of a knowledge base came, changed or went."""
+
+
 E = TypeVar("E", bound=Event)
 Unsubscribe = Callable[[], None]
 

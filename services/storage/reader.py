@@ -18,10 +18,10 @@ from services.errors import ServiceError
 from services.storage.failures import explain, on_read_only_disk
 from services.storage.location import DatabaseLocation
 
-HEAD = "0002"
+HEAD = "0003"
 """The schema version this program writes: the newest file of `migrations/versions`."""
 
-KNOWN = ("0001", "0002")
+KNOWN = ("0001", "0002", "0003")
 """Every schema version this program can upgrade from, oldest first, ending with HEAD."""
 
 

@@ -1,16 +1,11 @@
-"""The tables, as SQLModel classes. Times are epoch milliseconds (UTC) in BIGINT columns.
-
-A change here needs a migration in `migrations/versions`; a test compares the two.
-"""
+"""Companies, connections, the mirror, sync runs, the audit log, the schedule."""
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, Text, UniqueConstraint, true
+from sqlalchemy import Boolean, Column, ForeignKey, Index, Text, UniqueConstraint, true
 from sqlmodel import Field, SQLModel
 
-
-def _time(*, nullable: bool = True, index: bool = False) -> Column[int]:
-    return Column(BigInteger, nullable=nullable, index=index)
+from services.storage.tables.columns import time_column
 
 
 class Company(SQLModel, table=True):
@@ -20,7 +15,7 @@ class Company(SQLModel, table=True):
 
     id: int | None = Field(default=None, primary_key=True)
     name: str = Field(unique=True)
-    created_at: int = Field(sa_column=_time(nullable=False))
+    created_at: int = Field(sa_column=time_column(nullable=False))
     keep_audio: bool = Field(default=True, sa_column=Column(Boolean, nullable=False, server_default=true()))
     """Whether recordings of calls keep both audio tracks."""
     keep_transcript: bool = Field(
@@ -41,8 +36,8 @@ class Connection(SQLModel, table=True):
     provider: str
     base_url: str
     residency: str
-    created_at: int = Field(sa_column=_time(nullable=False))
-    last_sync_at: int | None = Field(default=None, sa_column=_time())
+    created_at: int = Field(sa_column=time_column(nullable=False))
+    last_sync_at: int | None = Field(default=None, sa_column=time_column())
 
 
 class Bundle(SQLModel, table=True):
@@ -59,7 +54,7 @@ class Bundle(SQLModel, table=True):
     agent_id: int = Field(sa_column=Column(ForeignKey("agent.id", ondelete="CASCADE"), nullable=False))
     digest: str
     content: str = Field(sa_column=Column(Text, nullable=False))
-    created_at: int = Field(sa_column=_time(nullable=False))
+    created_at: int = Field(sa_column=time_column(nullable=False))
 
 
 class Agent(SQLModel, table=True):
@@ -90,10 +85,10 @@ class Agent(SQLModel, table=True):
     model: str = ""
     function_count: int | None = None
     marker: str = ""
-    checked_at: int | None = Field(default=None, sa_column=_time())
-    changed_at: int | None = Field(default=None, sa_column=_time())
-    gone_at: int | None = Field(default=None, sa_column=_time())
-    updated_at: int = Field(sa_column=_time(nullable=False))
+    checked_at: int | None = Field(default=None, sa_column=time_column())
+    changed_at: int | None = Field(default=None, sa_column=time_column())
+    gone_at: int | None = Field(default=None, sa_column=time_column())
+    updated_at: int = Field(sa_column=time_column(nullable=False))
     error_category: str | None = None
     error_message: str | None = None
     error_advice: str | None = None
@@ -115,7 +110,7 @@ class Snapshot(SQLModel, table=True):
     bundle_id: int = Field(sa_column=Column(ForeignKey("bundle.id", ondelete="CASCADE"), nullable=False))
     cause: str
     actor: str
-    at: int = Field(sa_column=_time(nullable=False))
+    at: int = Field(sa_column=time_column(nullable=False))
 
 
 class SyncRun(SQLModel, table=True):
@@ -131,9 +126,9 @@ class SyncRun(SQLModel, table=True):
     actor: str
     forced: bool
     status: str
-    started_at: int = Field(sa_column=_time(nullable=False, index=True))
-    heartbeat_at: int = Field(sa_column=_time(nullable=False))
-    ended_at: int | None = Field(default=None, sa_column=_time())
+    started_at: int = Field(sa_column=time_column(nullable=False, index=True))
+    heartbeat_at: int = Field(sa_column=time_column(nullable=False))
+    ended_at: int | None = Field(default=None, sa_column=time_column())
     counts: str = "{}"
     requests: int = 0
     message: str = Field(default="", sa_column=Column(Text, nullable=False))
@@ -160,7 +155,7 @@ class SyncOutcome(SQLModel, table=True):
     error_category: str | None = None
     error_message: str | None = None
     error_advice: str | None = None
-    at: int = Field(sa_column=_time(nullable=False))
+    at: int = Field(sa_column=time_column(nullable=False))
 
 
 class Audit(SQLModel, table=True):
@@ -169,7 +164,7 @@ class Audit(SQLModel, table=True):
     __tablename__ = "audit"
 
     id: int | None = Field(default=None, primary_key=True)
-    at: int = Field(sa_column=_time(nullable=False, index=True))
+    at: int = Field(sa_column=time_column(nullable=False, index=True))
     actor: str
     action: str
     subject: str
@@ -185,8 +180,8 @@ class Lease(SQLModel, table=True):
 
     name: str = Field(primary_key=True)
     owner: str
-    acquired_at: int = Field(sa_column=_time(nullable=False))
-    expires_at: int = Field(sa_column=_time(nullable=False))
+    acquired_at: int = Field(sa_column=time_column(nullable=False))
+    expires_at: int = Field(sa_column=time_column(nullable=False))
 
 
 class Firing(SQLModel, table=True):
@@ -196,86 +191,8 @@ class Firing(SQLModel, table=True):
 
     id: str = Field(primary_key=True)
     schedule: str = Field(index=True)
-    due_at: int = Field(sa_column=_time(nullable=False))
+    due_at: int = Field(sa_column=time_column(nullable=False))
     claimed_by: str
-    claimed_at: int = Field(sa_column=_time(nullable=False))
-    finished_at: int | None = Field(default=None, sa_column=_time())
+    claimed_at: int = Field(sa_column=time_column(nullable=False))
+    finished_at: int | None = Field(default=None, sa_column=time_column())
     result: str = ""
-
-
-class CallRecord(SQLModel, table=True):
-    """One call. Written before anything is dialled; a row that is not `ended` and whose heartbeat stopped
-    belongs to a program that was killed.
-
-    `brief`, `latency` and `tools` are JSON; empty where the company keeps no transcript.
-    """
-
-    __tablename__ = "call_record"
-
-    id: str = Field(primary_key=True)
-    company_id: int | None = Field(
-        default=None, sa_column=Column(ForeignKey("company.id", ondelete="CASCADE"), index=True)
-    )
-    agent_row: int | None = Field(
-        default=None, sa_column=Column(ForeignKey("agent.id", ondelete="SET NULL"), index=True)
-    )
-    company: str
-    provider: str
-    agent_id: str
-    agent_name: str
-    transport: str
-    state: str
-    actor: str
-    simulated: bool = False
-    number: str = ""
-    from_number: str = ""
-    intent: str = ""
-    """Phone only: the key under which the call was ordered, and so placed at most once."""
-    conversation_id: str = ""
-    vendor_call_id: str = ""
-    started_at: int = Field(sa_column=_time(nullable=False, index=True))
-    live_at: int | None = Field(default=None, sa_column=_time())
-    ended_at: int | None = Field(default=None, sa_column=_time())
-    heartbeat_at: int = Field(sa_column=_time(nullable=False))
-    reason: str | None = None
-    detail: str = Field(default="", sa_column=Column(Text, nullable=False))
-    turns: int = 0
-    p50_ms: int | None = None
-    p95_ms: int | None = None
-    cost: float | None = None
-    currency: str = ""
-    folder: str = ""
-    has_audio: bool = False
-    has_transcript: bool = False
-    brief: str = Field(default="", sa_column=Column(Text, nullable=False))
-    latency: str = Field(default="", sa_column=Column(Text, nullable=False))
-    tools: str = Field(default="", sa_column=Column(Text, nullable=False))
-
-
-class CallLine(SQLModel, table=True):
-    """One line of a call's transcript; `t` in milliseconds since the call's start, `data` JSON."""
-
-    __tablename__ = "call_line"
-
-    id: int | None = Field(default=None, primary_key=True)
-    call_id: str = Field(
-        sa_column=Column(ForeignKey("call_record.id", ondelete="CASCADE"), nullable=False, index=True)
-    )
-    t: int
-    who: str
-    text: str = Field(default="", sa_column=Column(Text, nullable=False))
-    data: str = Field(default="", sa_column=Column(Text, nullable=False))
-
-
-class Telephony(SQLModel, table=True):
-    """A company's access to Twilio, and which numbers may be dialled. The token is in the secret store."""
-
-    __tablename__ = "telephony"
-
-    company_id: int = Field(
-        sa_column=Column(ForeignKey("company.id", ondelete="CASCADE"), primary_key=True, autoincrement=False)
-    )
-    account_sid: str
-    base_url: str
-    allowed_numbers: str = Field(default="[]", sa_column=Column(Text, nullable=False))
-    created_at: int = Field(sa_column=_time(nullable=False))

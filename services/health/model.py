@@ -1,0 +1,188 @@
+"""What health is made of: checks, their probes, and the view of all of them at one moment.
+
+Times are epoch milliseconds, UTC; durations say their unit. Everything here is immutable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from services.resilience import BreakerView, Budget
+
+
+class HealthState(StrEnum):
+    """How a check stands. `PENDING`: never probed, or failing but not yet often enough to say so."""
+
+    UP = "up"
+    PENDING = "pending"
+    DEGRADED = "degraded"
+    DOWN = "down"
+    MAINTENANCE = "maintenance"
+
+
+class Overall(StrEnum):
+    """The whole, in one word."""
+
+    HEALTHY = "healthy"
+    DEGRADED = "degraded"
+    UNHEALTHY = "unhealthy"
+
+
+class CheckKind(StrEnum):
+    """What is watched; the panels of the screen, in this order."""
+
+    PROVIDER = "provider"
+    AGENT = "agent"
+    INTEGRATION = "integration"
+    ORCHESTRATOR = "orchestrator"
+    SYSTEM = "system"
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one probe found, before thresholds: `UP`, `DEGRADED` or `DOWN`.
+
+    `message` is one sentence for the panel (`403 since the key lost a permission`), `facts` label and value
+    for the detail. `took_ms`: how long the dependency took to answer; None where nothing was asked.
+    """
+
+    state: HealthState
+    message: str = ""
+    advice: str = ""
+    category: str = ""
+    """The error category of a failure, see `services.errors.Category`."""
+    took_ms: float | None = None
+    facts: tuple[tuple[str, str], ...] = ()
+    simulated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CheckSpec:
+    """One thing that is watched and how.
+
+    `id` is stable across starts and made of words: `provider:acme/retell`, `agent:17`, `system:database`.
+    `depends_on`: ids of checks this one hangs on; while one of them is down, its own failures alert nobody.
+    """
+
+    id: str
+    kind: CheckKind
+    name: str
+    probe: Callable[[], Awaitable[Reading]] = field(repr=False, compare=False)
+    company: str = ""
+    policy: str = ""
+    """The name of the policy whose breaker and budget belong to it; empty for none."""
+    interval: float = 30.0
+    """Seconds between probes."""
+    timeout: float = 10.0
+    """Seconds one probe may take."""
+    failure_threshold: int = 2
+    """Failed probes in a row after which it counts as down."""
+    slow_ms: float | None = None
+    """From this response time on it counts as degraded; None: never."""
+    depends_on: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """One probe in the heartbeat strip and the sparkline."""
+
+    at: int
+    state: HealthState
+    took_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CheckView:
+    """One check at one moment: everything its line and its detail show."""
+
+    id: str
+    kind: CheckKind
+    name: str
+    company: str
+    state: HealthState
+    since: int | None
+    """When it entered this state; None while it was never probed."""
+    checked_at: int | None
+    next_at: int | None
+    message: str = ""
+    advice: str = ""
+    category: str = ""
+    took_ms: float | None = None
+    facts: tuple[tuple[str, str], ...] = ()
+    simulated: bool = False
+    failures: int = 0
+    """Failed probes in a row."""
+    failure_threshold: int = 2
+    held_by: str = ""
+    """The name of the check it waits for; its own state alerts nobody meanwhile."""
+    dependents: int = 0
+    """How many checks hang on it, directly or not."""
+    beats: tuple[Beat, ...] = ()
+    """The latest probes, oldest first, at most 60."""
+    uptime_24h: float | None = None
+    """Share from 0 to 1; None without probes. Maintenance does not count."""
+    uptime_30d: float | None = None
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    """Of the last 24 hours."""
+    breaker: BreakerView | None = None
+    budgets: tuple[Budget, ...] = ()
+    maintenance_until: int | None = None
+    last_error: str = ""
+    """The message of its last failure, kept when it is up again."""
+    last_error_at: int | None = None
+    last_error_advice: str = ""
+    probing: bool = False
+    interval: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class HealthView:
+    """Everything at one moment. `reason` is one sentence, empty when healthy."""
+
+    overall: Overall
+    reason: str
+    checks: tuple[CheckView, ...]
+    checked_at: int | None
+    """When anything was probed last."""
+    started: bool = True
+    """False while this process does not probe (another one does, or nobody)."""
+
+    def counts(self) -> dict[HealthState, int]:
+        counts = dict.fromkeys(HealthState, 0)
+        for check in self.checks:
+            counts[check.state] += 1
+        return counts
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """A stretch of trouble of one check; `ended_at` is None while it lasts."""
+
+    id: int
+    check_id: str
+    name: str
+    kind: CheckKind
+    state: HealthState
+    cause: str
+    message: str
+    advice: str
+    started_at: int
+    ended_at: int | None
+    alerted_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryPoint:
+    """One period of one check, for the detail: how many probes ended how, and how long they took."""
+
+    start: int
+    length_ms: int
+    up: int
+    degraded: int
+    down: int
+    maintenance: int
+    p50_ms: float | None
+    p95_ms: float | None

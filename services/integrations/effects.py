@@ -1,0 +1,328 @@
+"""Effects on the world happen at most once: intent first, then the deed, then what became of it.
+
+The row is committed before anything is sent. A second request with the same key gets the first one's row,
+whatever state it is in; nothing is repeated. A process that died in between leaves `intended`: whoever finds
+it asks the other side where that can be asked, else it becomes `unknown` and a person decides.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import update
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import Session, col, select
+
+from services.clock import Clock
+from services.errors import Category, ServiceError, UsageError
+from services.model import ErrorInfo
+from services.security import redact
+from services.storage import Database
+from services.storage.journal import record
+from services.storage.tables import Effect
+
+
+class EffectState(StrEnum):
+    """`UNKNOWN`: it may have happened; only a person may order it again."""
+
+    INTENDED = "intended"
+    DONE = "done"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class EffectRow:
+    """One stored effect."""
+
+    id: str
+    company_id: int | None
+    kind: str
+    key: str
+    target: str
+    actor: str
+    state: EffectState
+    simulated: bool
+    request: Mapping[str, Any]
+    result: Mapping[str, Any]
+    provider_id: str
+    attempts: int
+    error: ErrorInfo | None
+    created_at: int
+    updated_at: int
+    fresh: bool = False
+    """Whether this request made it; False for one that was there before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deed:
+    """What performing an effect brought back."""
+
+    provider_id: str = ""
+    result: Mapping[str, Any] = field(default_factory=dict)
+    simulated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """What is about to be done. `key`: the caller's idempotency key; one effect per company and key.
+
+    `request` is stored and shown: no secret belongs in it.
+    """
+
+    kind: str
+    key: str
+    target: str
+    company_id: int | None = None
+    actor: str = ""
+    request: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Effects:
+    """Performs effects at most once per key. `new_id` makes row ids and keys."""
+
+    def __init__(
+        self,
+        open_database: Callable[[], Awaitable[Database]],
+        clock: Clock,
+        *,
+        new_id: Callable[[], str] = lambda: uuid.uuid4().hex,
+        owner: str = "",
+    ) -> None:
+        self._open_database = open_database
+        self._clock = clock
+        self._new_id = new_id
+        self._owner = owner or new_id()
+
+    def new_key(self) -> str:
+        """A key for a request whose caller brought none: every such request is one of its own."""
+        return self._new_id()
+
+    async def once(
+        self,
+        intent: Intent,
+        perform: Callable[[EffectRow], Awaitable[Deed]],
+        *,
+        also: Callable[[Session, EffectRow], None] = lambda session, row: None,
+    ) -> EffectRow:
+        """Perform the effect unless its key was used before; returns its row either way.
+
+        `also` writes more rows in the transaction that writes the intent. `perform` is given the row, whose
+        `id` is what to send as the idempotency key. A failure after which the deed may still have happened
+        (`timeout`, a connection that broke while waiting) makes the row `unknown` and is raised as such.
+        Raises UsageError when the key was used for something else.
+        """
+        row = await self._begin(intent, also)
+        if not row.fresh:
+            if (row.kind, row.target, dict(row.request)) != (
+                intent.kind,
+                intent.target,
+                _plain(intent.request),
+            ):
+                raise UsageError(
+                    f"The idempotency key {intent.key[:40]!r} was used for another request",
+                    advice="Use a new key for a new request",
+                    code="key_reused",
+                )
+            return row
+        try:
+            deed = await perform(row)
+        except ServiceError as error:
+            await self._end(
+                row, EffectState.UNKNOWN if is_uncertain(error) else EffectState.FAILED, error=error
+            )
+            raise
+        except BaseException:
+            # Cancelled or broken in the middle: what happened outside is not known.
+            await self._end(row, EffectState.UNKNOWN, error=_interrupted())
+            raise
+        return await self._end(row, EffectState.DONE, deed)
+
+    async def get(self, effect_id: str) -> EffectRow | None:
+        database = await self._open_database()
+        return await database.read(lambda session: _maybe(session.get(Effect, effect_id)))
+
+    async def settle(
+        self, effect_id: str, state: EffectState, *, cause: str, actor: str, deed: Deed | None = None
+    ) -> EffectRow:
+        """Decide what became of an effect that is `intended` or `unknown`, by asking or by a person.
+
+        Raises UsageError for one that is decided already.
+        """
+        now = self._clock.now()
+
+        def write(session: Session) -> EffectRow:
+            row = session.get(Effect, effect_id)
+            if row is None or row.state not in (EffectState.INTENDED, EffectState.UNKNOWN):
+                raise UsageError("That is decided already", advice="Look at it again", code="effect_settled")
+            before = row.state
+            row.state, row.updated_at, row.ended_at = state, now, now
+            if deed is not None:
+                row.provider_id, row.result = deed.provider_id, _json(deed.result)
+            session.add(row)
+            record(
+                session,
+                at=now,
+                actor=actor,
+                action=f"{row.kind}.settle",
+                subject=row.target,
+                cause=cause,
+                before={"state": before},
+                after={"state": state.value},
+            )
+            return _row(row)
+
+        return await (await self._open_database()).write(write)
+
+    async def open_ones(self, kind: str, *, older_than_ms: int) -> list[EffectRow]:
+        """Effects of a kind still `intended` whose last sign of life is older: their process is gone."""
+        limit = self._clock.now() - older_than_ms
+
+        def read(session: Session) -> list[EffectRow]:
+            rows = session.exec(
+                select(Effect).where(
+                    Effect.kind == kind,
+                    Effect.state == EffectState.INTENDED.value,
+                    col(Effect.updated_at) < limit,
+                )
+            )
+            return [_row(row) for row in rows]
+
+        return await (await self._open_database()).read(read)
+
+    async def _begin(self, intent: Intent, also: Callable[[Session, EffectRow], None]) -> EffectRow:
+        now = self._clock.now()
+
+        def write(session: Session) -> EffectRow:
+            known = _found(session, intent)
+            if known is not None:
+                return _row(known)
+            row = Effect(
+                id=self._new_id(),
+                company_id=intent.company_id,
+                kind=intent.kind,
+                key=intent.key,
+                target=intent.target,
+                actor=intent.actor,
+                state=EffectState.INTENDED.value,
+                owner=self._owner,
+                request=_json(intent.request),
+                attempts=1,
+                created_at=now,
+                updated_at=now,
+            )
+            try:
+                with session.begin_nested():
+                    session.add(row)
+            except IntegrityError:  # another process was faster by a moment
+                again = _found(session, intent)
+                if again is None:
+                    raise
+                return _row(again)
+            fresh = _row(row, fresh=True)
+            also(session, fresh)
+            return fresh
+
+        return await (await self._open_database()).write(write)
+
+    async def _end(
+        self, row: EffectRow, state: EffectState, deed: Deed | None = None, error: ServiceError | None = None
+    ) -> EffectRow:
+        now = self._clock.now()
+        values: dict[str, Any] = {"state": state.value, "updated_at": now, "ended_at": now}
+        if deed is not None:
+            values |= {
+                "provider_id": deed.provider_id,
+                "result": _json(deed.result),
+                "simulated": deed.simulated,
+            }
+        if error is not None:
+            values |= {
+                "error_category": error.category.value,
+                "error_message": redact(error.message),
+                "error_advice": redact(error.advice),
+            }
+
+        def write(session: Session) -> EffectRow:
+            # Only our own intent: what was settled meanwhile stays as it was settled.
+            session.execute(
+                update(Effect)
+                .where(col(Effect.id) == row.id, col(Effect.state) == EffectState.INTENDED.value)
+                .values(**values)
+            )
+            found = session.get(Effect, row.id, populate_existing=True)
+            if found is None:
+                raise ServiceError("The company was removed meanwhile", code="gone")
+            return _row(found, fresh=True)
+
+        return await (await self._open_database()).write(write)
+
+
+def is_uncertain(error: ServiceError) -> bool:
+    """Whether what was ordered may have happened although the order failed.
+
+    Only failures that happen before the order can have arrived, and plain refusals, are certain.
+    """
+    if error.code in ("unreachable", "breaker_open", "limited", "closed", "certificate", "tls", "no_key"):
+        return False
+    return error.category in (Category.TIMEOUT, Category.TRANSIENT)
+
+
+def _interrupted() -> ServiceError:
+    return ServiceError(
+        "It was interrupted before the other side answered",
+        category=Category.TRANSIENT,
+        advice="Look there whether it happened before ordering it again",
+        code="interrupted",
+    )
+
+
+def _found(session: Session, intent: Intent) -> Effect | None:
+    same = select(Effect).where(Effect.key == intent.key)
+    if intent.company_id is None:
+        same = same.where(col(Effect.company_id).is_(None))
+    else:
+        same = same.where(Effect.company_id == intent.company_id)
+    return session.exec(same).first()
+
+
+def _plain(value: Mapping[str, Any]) -> dict[str, Any]:
+    plain: dict[str, Any] = json.loads(_json(value))
+    return plain
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, ensure_ascii=False, sort_keys=True)
+
+
+def _maybe(row: Effect | None) -> EffectRow | None:
+    return None if row is None else _row(row)
+
+
+def _row(row: Effect, *, fresh: bool = False) -> EffectRow:
+    error = None
+    if row.error_category:
+        error = ErrorInfo(row.error_category, row.error_message or "", row.error_advice or "")
+    return EffectRow(
+        id=row.id,
+        company_id=row.company_id,
+        kind=row.kind,
+        key=row.key,
+        target=row.target,
+        actor=row.actor,
+        state=EffectState(row.state),
+        simulated=row.simulated,
+        request=json.loads(row.request),
+        result=json.loads(row.result),
+        provider_id=row.provider_id,
+        attempts=row.attempts,
+        error=error,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        fresh=fresh,
+    )

@@ -1,0 +1,38 @@
+"""How every dependency is called: error rules, retry, breaker, rate limits, and the policy of all four."""
+
+from __future__ import annotations
+
+from services.resilience.breaker import Breaker, BreakerOptions, BreakerState, BreakerView
+from services.resilience.limits import Budget, Decision, Level, Limits, MemoryWindows, RateLimiter, Subject
+from services.resilience.policy import Fallback, Policies, Policy, PolicyStats, PolicyView, Result, Source
+from services.resilience.retry import Attempt, RetryOptions
+from services.resilience.rules import RULES, Rule, advice_of, is_retried, rule_of, trips
+
+__all__ = [
+    "RULES",
+    "Attempt",
+    "Breaker",
+    "BreakerOptions",
+    "BreakerState",
+    "BreakerView",
+    "Budget",
+    "Decision",
+    "Fallback",
+    "Level",
+    "Limits",
+    "MemoryWindows",
+    "Policies",
+    "Policy",
+    "PolicyStats",
+    "PolicyView",
+    "RateLimiter",
+    "Result",
+    "RetryOptions",
+    "Rule",
+    "Source",
+    "Subject",
+    "advice_of",
+    "is_retried",
+    "rule_of",
+    "trips",
+]

@@ -1,0 +1,68 @@
+"""The tables, as SQLModel classes. Times are epoch milliseconds (UTC) in BIGINT columns.
+
+A change here needs a migration in `migrations/versions`; a test compares the two.
+"""
+
+from __future__ import annotations
+
+from services.storage.tables.calls import CallLine, CallRecord, Telephony
+from services.storage.tables.core import (
+    Agent,
+    Audit,
+    Bundle,
+    Company,
+    Connection,
+    Firing,
+    Lease,
+    Snapshot,
+    SyncOutcome,
+    SyncRun,
+)
+from services.storage.tables.health import (
+    AlertChannel,
+    HealthIncident,
+    HealthProbe,
+    HealthRollup,
+    HealthRule,
+    MaintenanceWindow,
+)
+from services.storage.tables.integrations import (
+    Booking,
+    Effect,
+    Integration,
+    KnowledgeChunk,
+    KnowledgeSource,
+    LlmDecision,
+    Message,
+    MessageEvent,
+)
+
+__all__ = [
+    "Agent",
+    "AlertChannel",
+    "Audit",
+    "Booking",
+    "Bundle",
+    "CallLine",
+    "CallRecord",
+    "Company",
+    "Connection",
+    "Effect",
+    "Firing",
+    "HealthIncident",
+    "HealthProbe",
+    "HealthRollup",
+    "HealthRule",
+    "Integration",
+    "KnowledgeChunk",
+    "KnowledgeSource",
+    "Lease",
+    "LlmDecision",
+    "MaintenanceWindow",
+    "Message",
+    "MessageEvent",
+    "Snapshot",
+    "SyncOutcome",
+    "SyncRun",
+    "Telephony",
+]
