@@ -59,6 +59,9 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     parser.add_argument("--twilio", metavar="PORT", type=_port, default=0, help=f"port of Twilio {port}")
     parser.add_argument(
+        "--partners", metavar="PORT", type=_port, default=0, help=f"port of CRM, messages, LLM, … {port}"
+    )
+    parser.add_argument(
         "--agents",
         metavar="N",
         type=_count,
@@ -126,7 +129,7 @@ async def _serve(args: argparse.Namespace) -> int:
 
     from services.simulator import Simulator
 
-    ports = [port for port in (args.retell, args.elevenlabs, args.twilio) if port]
+    ports = [port for port in (args.retell, args.elevenlabs, args.twilio, args.partners) if port]
     if twice := [port for port in ports if ports.count(port) > 1]:
         raise UsageError(f"Port {twice[0]} was given twice", advice="give each its own port")
     options = SimulatorOptions(
@@ -137,6 +140,7 @@ async def _serve(args: argparse.Namespace) -> int:
         retell_port=args.retell,
         elevenlabs_port=args.elevenlabs,
         twilio_port=args.twilio,
+        partners_port=args.partners,
     )
     stop = asyncio.Event()
     _stop_on_signals(stop)
@@ -189,6 +193,7 @@ def _announced(args: argparse.Namespace, simulator: Simulator) -> Iterator[None]
         "retell": simulator.retell_url,
         "elevenlabs": simulator.elevenlabs_url,
         "twilio": simulator.twilio_url,
+        "partners": simulator.partners_url,
         "key": simulator.options.key,
         "pid": os.getpid(),
     }
@@ -203,6 +208,7 @@ def _announced(args: argparse.Namespace, simulator: Simulator) -> Iterator[None]
             f"  Retell      {simulator.retell_url}\n"
             f"  ElevenLabs  {simulator.elevenlabs_url}\n"
             f"  Twilio      {simulator.twilio_url}  (account {ACCOUNT_SID}; its token is the key)\n"
+            f"  partners    {simulator.partners_url}\n"
             f"  key         {DEFAULT_KEY}  ({DEFAULT_KEY}{LIMITED_SUFFIX} lacks every permission){faults}"
         )
     sys.stdout.flush()
@@ -235,7 +241,7 @@ def _clear(url: str, args: argparse.Namespace) -> int:
 
 def _stats(url: str, args: argparse.Namespace) -> int:
     stats = _control(url, "GET", "/__stats")
-    for title in ("all", "retell", "elevenlabs", "twilio"):
+    for title in ("all", "retell", "elevenlabs", "twilio", "partners"):
         part = stats.get(title, stats)
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(part["by_kind"].items()))
         write_line(

@@ -30,6 +30,7 @@ from services.simulator.wire import Json, Reply, Request, answer
 
 if TYPE_CHECKING:
     from services.simulator.elevenlabs import ElevenLabsVendor
+    from services.simulator.partners import Partners
     from services.simulator.retell import RetellVendor
     from services.simulator.telephone import Telephone
     from services.simulator.twilio import TwilioAccount
@@ -42,7 +43,7 @@ class Control:
 
     def __init__(
         self,
-        vendors: Sequence[RetellVendor | ElevenLabsVendor | TwilioAccount],
+        vendors: Sequence[RetellVendor | ElevenLabsVendor | TwilioAccount | Partners],
         faults: FaultBoard,
         total: Counter,
         counters: dict[str, Counter],

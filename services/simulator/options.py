@@ -25,6 +25,7 @@ class SimulatorOptions:
     retell_port: int = 0
     elevenlabs_port: int = 0
     twilio_port: int = 0
+    partners_port: int = 0
     host: str = "127.0.0.1"
     key: str = DEFAULT_KEY
     join_ms: int = 30_000

@@ -26,6 +26,7 @@ from services.simulator.elevenlabs import ElevenLabsVendor
 from services.simulator.elevenlabs_phone import ElevenLabsPhone
 from services.simulator.faults import Fault, FaultBoard
 from services.simulator.options import LIMITED_SUFFIX, SimulatorOptions
+from services.simulator.partners import PARTNERS, Partners
 from services.simulator.retell import RetellVendor, failure
 from services.simulator.retell_phone import RetellPhone
 from services.simulator.sockets import MOST_BYTES, Closed, Socket, SocketHandler
@@ -37,7 +38,7 @@ from services.simulator.wire import Reply, Request, Route, encode
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-Vendor = RetellVendor | ElevenLabsVendor | TwilioAccount
+Vendor = RetellVendor | ElevenLabsVendor | TwilioAccount | Partners
 
 _HTML = b"<!doctype html><html><head><title>Sign in</title></head><body><h1>Wi-Fi portal</h1></body></html>"
 _PIECES = 8
@@ -83,6 +84,7 @@ class Simulator:
             Provider.RETELL: retell,
             Provider.ELEVENLABS: eleven,
             TWILIO: TwilioAccount(key, limited, line),
+            PARTNERS: self._partners(key, limited),
         }
         self._counters = {vendor: Counter() for vendor in self._vendors}
         self._total = Counter()
@@ -115,12 +117,18 @@ class Simulator:
     def twilio_url(self) -> str:
         return self._url(TWILIO)
 
+    @property
+    def partners_url(self) -> str:
+        """Where the partner services are, each below its own path (`…/hubspot`)."""
+        return self._url(PARTNERS)
+
     async def start(self) -> None:
         """Listen on every port. Raises `ServiceError` with code `port_busy`."""
         wanted = {
             Provider.RETELL: self.options.retell_port,
             Provider.ELEVENLABS: self.options.elevenlabs_port,
             TWILIO: self.options.twilio_port,
+            PARTNERS: self.options.partners_port,
         }
         try:
             await self.telephone.start()
@@ -146,6 +154,10 @@ class Simulator:
         await asyncio.gather(*(vendor.aclose() for vendor in self._vendors.values()))
         servers, self._servers = self._servers, []
         await asyncio.gather(*(server.shutdown([listener]) for server, listener in servers))
+
+    def _partners(self, key: str, limited: str) -> Partners:
+        """Every partner service; a new one is added here."""
+        return Partners(key, limited)
 
     async def _serve(self, provider: str, listener: socket.socket) -> None:
         config = uvicorn.Config(
@@ -209,12 +221,16 @@ class Simulator:
             await _send(send, self._control.answer(request))
             return
         vendor = self._vendors[provider]
+        named = [request.query.get("agent_id", "")]
+        if isinstance(vendor, Partners):
+            vendor = vendor.facing(request.path)
+            named.append(request.path.split("/")[1])
         route, ids = vendor.router.find(request.method, request.path)
         kind, template = (route.kind, f"{request.method} {route.template}") if route else ("other", "other")
         counters = (self._total, self._counters[provider])
         for counter in counters:
             counter.enter(kind, template)
-        faults = self._faults.strike(provider, kind, [*ids, request.query.get("agent_id", "")])
+        faults = self._faults.strike(provider, kind, [*ids, *named])
         outcome = "cancelled"
         try:
             outcome = await self._exchange(vendor, request, route, ids, faults, send, transport)

@@ -1,0 +1,1 @@
+"""Services besides the vendors: messages, bookings, knowledge, CRM, LLM; where none is set up, a simulation."""

@@ -1,0 +1,98 @@
+"""Services that agents and workflows use besides their vendors, all behind one port, each below a path.
+
+`/whatsapp`, `/hubspot`, `/llm`, `/gateway`, …: each module registers its routes under its own prefix and says
+how its errors look. Every one of them is opened by the simulator's key, as a bearer token or in `x-api-key`.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from services.simulator.sockets import SocketRoutes
+from services.simulator.wire import Json, Reply, Request, Router, answer
+
+PARTNERS: Final = "partners"
+
+
+@dataclass(frozen=True, slots=True)
+class Partner:
+    """One of the services. `failure` makes its error answer for a status (401, 403, 404, 429, 5xx, …)."""
+
+    prefix: str
+    """Its path, without a final slash."""
+    failure: Callable[[int], Reply]
+    aclose: Callable[[], object] = lambda: None
+
+
+def plain_failure(status: int) -> Reply:
+    """The error of a service without a shape of its own."""
+    return answer({"error": {"message": f"simulated failure {status}", "status": status}}, status)
+
+
+class Partners:
+    """All partner services behind one port. `add` mounts one; faults and statistics apply to all alike."""
+
+    provider = PARTNERS
+
+    def __init__(self, key: str, limited_key: str) -> None:
+        self.router = Router()
+        self.sockets = SocketRoutes()
+        self._partners: list[Partner] = []
+        self._key, self._limited = key, limited_key
+        self._path = ""
+
+    def add(self, partner: Partner) -> None:
+        self._partners.append(partner)
+
+    def facing(self, path: str) -> Partners:
+        """The same services, answering errors in the shape of the one this path belongs to."""
+        other = copy.copy(self)
+        other._path = path
+        return other
+
+    # What every vendor offers to the server and to the control requests.
+
+    async def aclose(self) -> None:
+        for partner in self._partners:
+            partner.aclose()
+
+    def refuse(self, request: Request) -> Reply | None:
+        """The answer to a request whose key does not do, or None."""
+        bearer = request.headers.get(b"authorization", b"").decode("latin-1").removeprefix("Bearer ")
+        given = {bearer, request.headers.get(b"x-api-key", b"").decode("latin-1")}
+        if self._key in given:
+            return None
+        return self.failure(403 if self._limited in given else 401)
+
+    def revoked(self) -> Reply:
+        return self.failure(401)
+
+    def lacks_permission(self) -> Reply:
+        return self.failure(403)
+
+    def not_found(self) -> Reply:
+        return self.failure(404)
+
+    def failure(self, status: int) -> Reply:
+        for partner in self._partners:
+            if self._path.startswith(partner.prefix + "/"):
+                return partner.failure(status)
+        return plain_failure(status)
+
+    def names(self) -> list[tuple[str, str]]:
+        """It has no agents; a fault names a service by its word (`500:hubspot`)."""
+        return [(partner.prefix.strip("/"), partner.prefix.strip("/")) for partner in self._partners]
+
+    def has_object(self, object_id: str) -> bool:
+        return any(object_id == partner.prefix.strip("/") for partner in self._partners)
+
+    def edit(self, agent_id: str, part: str, patch: Json) -> Json | None:
+        """It has no agents."""
+        return None
+
+    def remove(self, agent_id: str) -> bool:
+        """It has no agents."""
+        return False
