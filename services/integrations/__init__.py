@@ -1,1 +1,1 @@
-"""Services besides the vendors: messages, bookings, knowledge, CRM, LLM; where none is set up, a simulation."""
+"""Besides the vendors: messages, bookings, knowledge, CRM, LLM; a simulation where none is set up."""

@@ -54,7 +54,7 @@ class AdapterInfo:
     """One way of speaking to a service, as its module describes it.
 
     `config`: what has to or may be said besides the address, name to one sentence; names that end in `*` are
-    required. `secret`: what its secret is called, empty if it has none. `default_url`: where it is by default.
+    required. `secret`: what its secret is called, empty if it has none. `default_url`: where it is else.
     """
 
     name: str

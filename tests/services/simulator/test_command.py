@@ -64,7 +64,7 @@ def stats(url: str) -> dict[str, Any]:
 def test_it_announces_itself_and_ends_with_its_parent(tmp_path: Path) -> None:
     with started(tmp_path, "--announce", "json", "--exit-with-parent", "--agents", "4") as process:
         found = announcement(process)
-        assert set(found) == {"retell", "elevenlabs", "twilio", "key", "pid"}
+        assert set(found) == {"retell", "elevenlabs", "twilio", "partners", "key", "pid"}
         assert found["pid"] == process.pid
         assert stats(found["retell"]) == stats(found["elevenlabs"]) == stats(found["twilio"])
         out, err = process.communicate(timeout=30)  # closes its standard input
@@ -84,7 +84,7 @@ def test_a_signal_ends_it_clean(tmp_path: Path, number: signal.Signals) -> None:
 def test_a_running_one_is_steered_without_its_address(tmp_path: Path) -> None:
     with started(tmp_path, "--fault", "429:x5") as process:
         assert process.stdout is not None
-        text = "".join(process.stdout.readline() for _ in range(6))
+        text = "".join(process.stdout.readline() for _ in range(7))
         assert "sim-key" in text
         assert "429:x5" in text
         switched = steer(tmp_path, "fault", "500:Reception DE", "truncate:detail:x2")
