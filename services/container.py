@@ -210,6 +210,7 @@ class Services:
                 list_cache=self.options.list_cache_seconds,
                 metrics_cache=self.options.metrics_cache_seconds,
             ),
+            self.policies,
             self.demo.addresses if self.demo is not None else None,
         )
 
@@ -248,7 +249,9 @@ class Services:
         from services.calls.telephony import TelephonyService
 
         standing = self.demo.twilio_account if self.demo is not None else None
-        return TelephonyService(self.open_database, self.open_secrets, self.bus, self.clock, standing)
+        return TelephonyService(
+            self.open_database, self.open_secrets, self.bus, self.clock, standing, self.policies
+        )
 
     @cached_property
     def calls(self) -> CallService:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from services.model import Provider
+from services.resilience import Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,3 +16,5 @@ class VendorAccess:
     base_url: str
     key: str = field(repr=False)
     residency: str = "global"
+    policy: Policy | None = field(default=None, repr=False, compare=False)
+    """What requests go through; None where there is no connection whose policy it could be."""

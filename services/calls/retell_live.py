@@ -76,13 +76,11 @@ class RetellLive:
                 vendor=VENDOR_NAMES[access.provider],
                 base_url=access.base_url,
                 key=Secret(access.key.strip()),
-                header="authorization",
-                prefix="Bearer ",
-                concurrency=4,
                 clock=clock or SystemClock(),
                 timeout=TIMEOUT,
                 user_agent=__product__,
                 sleep=sleep,
+                policy=access.policy,
             )
         )
 
@@ -141,7 +139,7 @@ class RetellLive:
 
     async def stop(self, call_id: str) -> None:
         """`POST /v2/stop-call/…`: hang up a running call."""
-        await self._once("POST", f"/v2/stop-call/{segment(call_id, 'a call')}", None)
+        await self._once("POST", f"/v2/stop-call/{segment(call_id, 'a call')}", None, insist=True)
 
     async def call(self, call_id: str) -> dict[str, Any]:
         """`GET /v2/get-call/…`: the call's whole object (`call_status`, `disconnection_reason?`, …)."""
@@ -164,8 +162,11 @@ class RetellLive:
     async def aclose(self) -> None:
         await self._http.aclose()
 
-    async def _once(self, method: str, path: str, body: object, *members: str) -> dict[str, Any]:
-        return await self._http.read(Call(method, path, body=body), _object(*members), attempts=1)
+    async def _once(
+        self, method: str, path: str, body: object, *members: str, insist: bool = False
+    ) -> dict[str, Any]:
+        call = Call(method, path, body=body)
+        return await self._http.read(call, _object(*members), write=True, insist=insist)
 
 
 class Gateway:

@@ -170,7 +170,8 @@ class CallService(CallHistory):
         """The key and address for a target. Raises ServiceError without a key."""
         connection = await self._companies.connection(target.company, target.provider)
         base_url, key = await self._clients.address_and_key(connection)
-        return VendorAccess(connection.provider, base_url, key, connection.residency)
+        policy = self._clients.policy(connection)
+        return VendorAccess(connection.provider, base_url, key, connection.residency, policy)
 
     async def open_transport(
         self,

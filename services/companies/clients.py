@@ -10,7 +10,8 @@ from typing import TypeAlias
 from services.clock import Clock
 from services.errors import Category, ServiceError
 from services.model import ConnectionInfo, Provider
-from services.providers import ElevenLabsClient, RetellClient, open_client
+from services.providers import VENDOR_NAMES, ElevenLabsClient, RetellClient, open_client
+from services.resilience import Policies, Policy
 from services.security import SecretStore
 
 Client: TypeAlias = RetellClient | ElevenLabsClient
@@ -38,13 +39,16 @@ class ConnectionClients:
         open_secrets: Callable[[], Awaitable[SecretStore]],
         clock: Clock,
         options: ClientOptions,
+        policies: Policies,
         addresses: Callable[[], Awaitable[Mapping[Provider, str]]] | None = None,
     ) -> None:
         self._open_secrets = open_secrets
         self._clock = clock
         self._options = options
+        self._policies = policies
         self._addresses = addresses
         self._clients: dict[int, Client] = {}
+        self._names: dict[int, str] = {}
         self._lock = asyncio.Lock()
 
     async def client(self, connection: ConnectionInfo) -> Client:
@@ -53,9 +57,15 @@ class ConnectionClients:
             client = self._clients.get(connection.id)
             if client is None:
                 base_url, key = await self.address_and_key(connection)
-                client = self.open(connection.provider, base_url, key)
+                client = self.open(connection.provider, base_url, key, self.policy(connection))
                 self._clients[connection.id] = client
             return client
+
+    def policy(self, connection: ConnectionInfo) -> Policy:
+        """What every request of this connection goes through, be it a sync's or a call's."""
+        name = policy_name(connection)
+        self._names[connection.id] = name
+        return self._policies.of(name)
 
     async def address_and_key(self, connection: ConnectionInfo) -> tuple[str, str]:
         """The base URL in force and the key. Raises ServiceError when no key is stored."""
@@ -71,8 +81,8 @@ class ConnectionClients:
         base_url = (await self._addresses()).get(connection.provider) if self._addresses else None
         return base_url or connection.base_url, key
 
-    def open(self, provider: Provider, base_url: str, key: str) -> Client:
-        """A client that is not kept; the caller closes it."""
+    def open(self, provider: Provider, base_url: str, key: str, policy: Policy | None = None) -> Client:
+        """A client that is not kept; the caller closes it. Without a policy it has one of its own."""
         options = self._options
         return open_client(
             provider,
@@ -83,10 +93,17 @@ class ConnectionClients:
             list_ttl=options.list_cache,
             metrics_ttl=options.metrics_cache,
             timeout=options.timeout,
+            policy=policy,
         )
 
     async def drop(self, connection_id: int) -> None:
-        """Close and forget one connection's client: its key or address changed."""
+        """Close and forget one connection's client: its key changed, or it is removed.
+
+        Its policy goes too: what the breaker learnt was about the old key.
+        """
+        name = self._names.pop(connection_id, None)
+        if name is not None:
+            self._policies.drop(name)
         client = self._clients.pop(connection_id, None)
         if client is not None:
             await client.aclose()
@@ -94,3 +111,8 @@ class ConnectionClients:
     async def aclose(self) -> None:
         for connection_id in list(self._clients):
             await self.drop(connection_id)
+
+
+def policy_name(connection: ConnectionInfo) -> str:
+    """What people call this dependency: `Retell (acme)`."""
+    return f"{VENDOR_NAMES[connection.provider]} ({connection.company})"

@@ -1,19 +1,21 @@
-"""The one way requests leave the program: pooled, bounded, retried, and explained when they fail.
+"""The one way requests leave the program: pooled, bounded, through a policy, and explained when they fail.
 
-What is not safe to repeat goes through here with `attempts=1`. Retrying is decided by stamina with our
-own back-off; waiting between attempts happens here, outside the place in flight, with an injected sleep.
+The policy (`services.resilience`) decides on limit, breaker and retries; one attempt happens here, with a
+place in flight for as long as it takes. What is not safe to repeat goes through here with `write=True`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import functools
 import logging
 import os
 import random
 import ssl
+import sys
 from collections.abc import Awaitable, Callable, Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 from urllib.parse import quote, urlsplit
 
@@ -21,8 +23,6 @@ from urllib.parse import quote, urlsplit
 import anyio._backends._asyncio  # noqa: F401
 import httpcore  # noqa: F401
 import httpx
-import stamina
-from stamina.instrumentation import set_on_retry_hooks
 
 from services.clock import Clock
 from services.errors import Category, ServiceError
@@ -32,23 +32,23 @@ from services.http.cache import closed
 from services.http.failures import CONNECT_TIMEOUT, Peer
 from services.http.places import ClientStats, Limiter, Slot
 from services.http.wire import NotJson, Wire, parse
+from services.resilience import Attempt, BreakerOptions, BreakerState, Policies, Policy, RetryOptions, Subject
 from services.security import Secret
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-ATTEMPTS: Final = 4
-BUDGET: Final = 45.0
-"""Seconds one request may spend on attempts and waits between them before it gives up retrying."""
+ATTEMPTS: Final = RetryOptions().attempts
+LONGEST_HOLD: Final = RetryOptions().budget
+"""Seconds a vendor's 429 may keep everything back; beyond that each call decides for itself."""
 MAX_BODY: Final = 64 * 1024 * 1024
 INLINE_JSON: Final = 64 * 1024
 """Bytes up to which a body is parsed on the loop; a larger one goes to a thread."""
-_FIRST_WAIT: Final = 0.5
-_LONGEST_WAIT: Final = 8.0
-_RETRYABLE: Final = frozenset({Category.TRANSIENT, Category.RATE_LIMIT, Category.TIMEOUT})
+IDEMPOTENCY: Final = "idempotency-key"
+_FIRST_GLANCE: Final = 0.05
+_LONGEST_GLANCE: Final = 0.5
 
 # Retries are told in our own words; and httpx would log every URL at INFO.
-set_on_retry_hooks(())
 for _name in ("httpx", "httpcore"):
     logging.getLogger(_name).setLevel(logging.WARNING)
 
@@ -56,41 +56,61 @@ for _name in ("httpx", "httpcore"):
 class KeyHeader(httpx.Auth):
     """Puts the key into a request at the moment it is sent, so that no stored object carries it."""
 
-    def __init__(self, header: str, prefix: str, key: Secret) -> None:
-        self._header, self._prefix, self._key = header, prefix, key
+    def __init__(self, options: HttpOptions) -> None:
+        self._options = options
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        request.headers[self._header] = self._prefix + self._key.reveal()
+        options = self._options
+        if options.user:
+            pair = f"{options.user}:{options.key.reveal() if options.key else ''}".encode()
+            request.headers["authorization"] = f"Basic {base64.b64encode(pair).decode()}"
+        elif options.key:
+            request.headers[options.header] = options.prefix + options.key.reveal()
         yield request
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One read: method, path below the base URL, query values (None is left out), a JSON body or a form."""
+    """One request: method, path below the base URL, query values (None is left out), a body.
+
+    The body is JSON, or a form, or a form with `files`: name, content and media type by field. `headers`
+    come on top of the client's own and never carry a secret.
+    """
 
     method: str
     path: str
     params: Mapping[str, str | int | None] | None = None
     body: object = None
     form: Mapping[str, str] | None = None
+    headers: Mapping[str, str] | None = None
+    files: Mapping[str, tuple[str, bytes, str]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class HttpOptions:
-    """How one connection is spoken to. `timeout`: seconds one attempt may take, connecting to last byte."""
+    """How one connection is spoken to. `timeout`: seconds one attempt may take, connecting to last byte.
+
+    The key goes into `header` behind `prefix`; with a `user` both are sent as HTTP Basic; without a key
+    nothing is, as with services on this machine that want none.
+    """
 
     vendor: str
     base_url: str
-    key: Secret
-    header: str
-    prefix: str
-    concurrency: int
+    key: Secret | None
     clock: Clock
     timeout: float
     user_agent: str
+    header: str = "authorization"
+    prefix: str = "Bearer "
+    user: str = ""
+    concurrency: int = 4
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
     rng: random.Random | None = None
     max_body: int = MAX_BODY
+    policy: Policy | None = None
+    """What everything goes through; a policy of its own when None."""
+    dialect: str = ""
+    """Whose error bodies it speaks (see `services.resilience.bodies`); empty for those of the vendor."""
 
 
 class Http:
@@ -103,7 +123,10 @@ class Http:
         self.peer = Peer(options.vendor, parts.netloc, parts.scheme)
         self.stats = ClientStats()
         self._limiter = Limiter(options.concurrency, self.stats, options.sleep)
-        self._rng = options.rng or random.Random()
+        policies = Policies(options.clock, sleep=options.sleep, rng=options.rng)
+        self.policy = options.policy or policies.of(options.vendor)
+        # For what is asked although the breaker is open.
+        self._unguarded = policies.of("", breaker=BreakerOptions(failure_threshold=sys.maxsize))
         # One client, and so one connection, per request in flight. A pool of many connections looks at
         # each of them at every request, with system calls that cost more than the request itself.
         self._lanes: set[httpx.AsyncClient] = set()
@@ -111,30 +134,98 @@ class Http:
         self._context: ssl.SSLContext | None = None
         self._opening = asyncio.Lock()
         self._closed = False
-        _refuse_odd_key(options.key, self.peer)
+        if not options.user and options.key is not None:
+            _refuse_odd_key(options.key, self.peer)
 
     def __repr__(self) -> str:
         return f"Http({self._base})"
 
-    async def json(self, call: Call) -> Wire:
-        """The answer as JSON. Raises `ServiceError` only."""
-        return await self.read(call, parse)
+    async def json(
+        self,
+        call: Call,
+        *,
+        attempts: int = ATTEMPTS,
+        write: bool = False,
+        idempotency_key: str | None = None,
+        subject: Subject | None = None,
+        insist: bool = False,
+    ) -> Wire:
+        """The answer as JSON; see `read`."""
+        return await self.read(
+            call,
+            parse,
+            attempts=attempts,
+            write=write,
+            idempotency_key=idempotency_key,
+            subject=subject,
+            insist=insist,
+        )
 
-    async def read(self, call: Call, parser: Callable[[str], T], *, attempts: int = ATTEMPTS) -> T:
-        """The answer, read by `parser` (which gets the text and raises `ServiceError`)."""
-        policy = _Backoff(self._rng)
+    async def read(
+        self,
+        call: Call,
+        parser: Callable[[str], T],
+        *,
+        attempts: int = ATTEMPTS,
+        write: bool = False,
+        idempotency_key: str | None = None,
+        subject: Subject | None = None,
+        insist: bool = False,
+    ) -> T:
+        """The answer, read by `parser` (which gets the text and raises `ServiceError`).
+
+        `write` says that the request changes something: it is sent once, or, with an `idempotency_key`
+        (sent as the header of that name), as often as a read. `subject`: whose rate limits it counts
+        against. `insist`: ask even if the breaker is open, as a test of a key or hanging up must; an
+        answer then closes it. Raises `ServiceError` only.
+        """
+        if idempotency_key:
+            call = replace(call, headers={IDEMPOTENCY: idempotency_key, **(call.headers or {})})
+        # One place in the queue for all attempts.
         ticket = self._limiter.ticket()
-        async for attempt in stamina.retry_context(on=policy, attempts=attempts, timeout=None):
-            with attempt:
-                if attempt.num > 1:
-                    self.stats.retries += 1
-                    await self._options.sleep(policy.delay)
-                started = self._options.clock.monotonic()
-                try:
-                    return await self._once(call, parser, ticket, policy)
-                finally:
-                    policy.spent += max(0.0, self._options.clock.monotonic() - started - policy.queued)
-        raise closed()  # not reached: the last attempt returns or raises
+
+        async def work(attempt: Attempt) -> T:
+            if attempt.number > 1:
+                self.stats.retries += 1
+            return await self._once(call, parser, ticket, attempt)
+
+        async def through(policy: Policy) -> T:
+            return await policy.run(
+                work, subject=subject, write=write, idempotency_key=idempotency_key, attempts=attempts
+            )
+
+        breaker, waited = self.policy.breaker, 0.0
+        while True:
+            if not insist:
+                waited = await self._outcome(waited)
+            try:
+                return await through(self.policy)
+            except ServiceError as error:
+                if error.code != "breaker_open":
+                    raise
+                refusal = error
+            if insist:
+                value = await through(self._unguarded)
+                await breaker.reset()
+                return value
+            if breaker.view().state is not BreakerState.HALF_OPEN or waited >= self._options.timeout:
+                raise refusal
+
+    async def _outcome(self, waited: float) -> float:
+        """Let a call that is just trying whether all is well again come to its end first.
+
+        Without this only one of the requests of a sync would get through after an outage. Returns the
+        seconds waited so far, at most those of one attempt and a bit.
+        """
+        glance = _FIRST_GLANCE
+        while waited < self._options.timeout:
+            view = self.policy.breaker.view()
+            if view.state is not BreakerState.HALF_OPEN or not view.probing:
+                break
+            await self._options.sleep(glance)
+            waited += glance
+            glance = min(glance * 1.5, _LONGEST_GLANCE)
+        return waited
 
     async def aclose(self) -> None:
         self._closed = True
@@ -143,12 +234,12 @@ class Http:
         for client in lanes:
             await client.aclose()
 
-    async def _once(self, call: Call, parser: Callable[[str], T], ticket: int, policy: _Backoff) -> T:
-        policy.queued = 0.0
+    async def _once(self, call: Call, parser: Callable[[str], T], ticket: int, attempt: Attempt) -> T:
         context = await self._trusted()
         asked = self._options.clock.monotonic()
         async with self._limiter.slot(ticket) as slot:
-            policy.queued = self._options.clock.monotonic() - asked
+            # The wait for a place is this program's doing: it does not count against the retry budget.
+            attempt.queued = self._options.clock.monotonic() - asked
             self.stats.requests += 1
             client = self._idle.pop() if self._idle else self._lane(context)
             try:
@@ -170,6 +261,8 @@ class Http:
                     params=params or None,
                     json=call.body,
                     data=call.form,
+                    files=call.files,
+                    headers=call.headers,
                 ) as response:
                     body = await self._body(response)
                     return _Answer(response.status_code, response.headers, body)
@@ -196,7 +289,7 @@ class Http:
     def _learn(self, slot: Slot, answer: _Answer) -> None:
         if answer.status == 429:
             wait = failures.retry_after(answer.headers, self._options.clock.now()) or 0.0
-            self._limiter.throttled(slot, wait if wait <= BUDGET else 0.0)
+            self._limiter.throttled(slot, wait if wait <= LONGEST_HOLD else 0.0)
         elif answer.status < 400:
             self._limiter.succeeded()
 
@@ -233,7 +326,7 @@ class Http:
         if answer.looks_like_html():
             return None
         text = answer.body[: INLINE_JSON * 4].decode("utf-8", "replace")
-        key = self._options.key.reveal()
+        key = self._options.key.reveal() if self._options.key else ""
         text = text.replace(key, "…") if key else text
         try:
             return parse(text).data
@@ -265,7 +358,7 @@ class Http:
     def _lane(self, context: ssl.SSLContext) -> httpx.AsyncClient:
         options = self._options
         client = httpx.AsyncClient(
-            auth=KeyHeader(options.header, options.prefix, options.key),
+            auth=KeyHeader(options),
             headers={"user-agent": options.user_agent, "accept": "application/json"},
             timeout=httpx.Timeout(options.timeout, connect=min(CONNECT_TIMEOUT, options.timeout), pool=None),
             limits=httpx.Limits(max_connections=1, max_keepalive_connections=1),
@@ -288,36 +381,6 @@ class _Answer:
         kind = self.headers.get("content-type", "").lower()
         start = self.body[:256].lstrip().lower()
         return start.startswith((b"<!doctype html", b"<html")) or ("html" in kind and start[:1] == b"<")
-
-
-class _Backoff:
-    """Decides, as stamina's hook, whether to try again, and computes for how long to wait first.
-
-    It answers stamina with "at once" and leaves the wait in `delay`: the caller sleeps it, with the
-    injected sleep.
-    """
-
-    def __init__(self, rng: random.Random) -> None:
-        self._rng = rng
-        self._failures = 0
-        self.delay = 0.0
-        self.spent = 0.0
-        self.queued = 0.0
-
-    def __call__(self, exc: BaseException) -> bool | float:
-        if not isinstance(exc, ServiceError) or exc.category not in _RETRYABLE or exc.code == "closed":
-            return False
-        top = min(_LONGEST_WAIT, _FIRST_WAIT * 2**self._failures)
-        self._failures += 1
-        wait = top / 2 + self._rng.uniform(0, top / 2)
-        if exc.retry_after is not None:
-            # Never earlier than asked, and not everybody at the same moment.
-            wait = max(wait, exc.retry_after + self._rng.uniform(0, 0.25))
-        if self.spent + (exc.retry_after or wait) > BUDGET:
-            return False
-        self.delay = wait
-        self.spent += wait
-        return 0.0
 
 
 @functools.lru_cache(maxsize=4)

@@ -1,4 +1,8 @@
-"""What both vendors' clients share: life cycle, caches, and following a list through all its pages."""
+"""What both vendors' clients share: life cycle, caches, and following a list through all its pages.
+
+Reads of the mirror name no subject, so no rate limit of ours holds them back: a sync of a thousand agents
+is one operator's one wish. What bounds them is the limit in flight, learnt from the vendor's own 429.
+"""
 
 from __future__ import annotations
 
@@ -82,7 +86,15 @@ class Client:
         await self._cache.aclose()
         await self._http.aclose()
 
-    async def _object(self, call: Call, expected: str, id_key: str = "", *, attempts: int = ATTEMPTS) -> Wire:
+    async def _object(
+        self,
+        call: Call,
+        expected: str,
+        id_key: str = "",
+        *,
+        attempts: int = ATTEMPTS,
+        insist: bool = False,
+    ) -> Wire:
         """One document that must be an object, with a text under `id_key` if that is named."""
 
         def read(text: str) -> Wire:
@@ -91,7 +103,7 @@ class Client:
                 raise wrong_shape(f"{expected} with {id_key!r}" if id_key else expected, wire.data)
             return wire
 
-        return await self._http.read(call, read, attempts=attempts)
+        return await self._http.read(call, read, attempts=attempts, insist=insist)
 
     async def _listed(self, key: str, fetch: Callable[[], Awaitable[list[T]]], *, fresh: bool) -> list[T]:
         """A whole list, kept for the list age. The caller gets a list of its own."""

@@ -6,6 +6,7 @@ answer `has_more` and `next_cursor`; the list of branches has one page of at mos
 
 from __future__ import annotations
 
+import functools
 from typing import ClassVar, Final
 
 from services.http.client import Call, segment
@@ -26,9 +27,11 @@ class ElevenLabsClient(Client):
         """Whether the key may read agents. Codes of refusal: `wrong_key`, `missing_permission`, …
 
         The vendor's cheapest call that needs exactly the permission a sync needs; it names no account.
+        Asked although the breaker may be open; an answer closes it.
         """
         call = Call("GET", f"{_ROOT}/agents", {"page_size": 1})
-        page = await self._http.read(call, lambda text: parse_page(text, "agents"), attempts=2)
+        read = functools.partial(parse_page, key="agents")
+        page = await self._http.read(call, read, attempts=2, insist=True)
         found = "the key reads agents" if page.items else "the key reads agents; there are none yet"
         return Account(name="ElevenLabs workspace", detail=found)
 

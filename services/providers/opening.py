@@ -18,6 +18,7 @@ from services.model import Provider
 from services.providers.elevenlabs import ElevenLabsClient
 from services.providers.hosts import VENDOR_NAMES
 from services.providers.retell import RetellClient
+from services.resilience import Policy
 from services.security import Secret
 
 DEFAULT_CONCURRENCY: Final = MappingProxyType({Provider.RETELL: 10, Provider.ELEVENLABS: 10})
@@ -42,6 +43,7 @@ def open_client(
     user_agent: str = ...,
     sleep: Callable[[float], Awaitable[object]] = ...,
     rng: random.Random | None = ...,
+    policy: Policy | None = ...,
 ) -> RetellClient: ...
 @overload
 def open_client(
@@ -57,6 +59,7 @@ def open_client(
     user_agent: str = ...,
     sleep: Callable[[float], Awaitable[object]] = ...,
     rng: random.Random | None = ...,
+    policy: Policy | None = ...,
 ) -> ElevenLabsClient: ...
 @overload
 def open_client(
@@ -72,6 +75,7 @@ def open_client(
     user_agent: str = ...,
     sleep: Callable[[float], Awaitable[object]] = ...,
     rng: random.Random | None = ...,
+    policy: Policy | None = ...,
 ) -> RetellClient | ElevenLabsClient: ...
 def open_client(
     provider: Provider,
@@ -86,11 +90,13 @@ def open_client(
     user_agent: str = "",
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     rng: random.Random | None = None,
+    policy: Policy | None = None,
 ) -> RetellClient | ElevenLabsClient:
     """The client of one connection; nothing is sent before its first method.
 
     `timeout`: seconds one attempt may take; `list_ttl`, `metrics_ttl`: seconds an answer is kept;
-    `sleep` and `rng` are for tests of the waits between attempts. Raises `UsageError` for a bad base
+    `policy`: what its requests go through, one of its own when None; `sleep` and `rng` are for tests of
+    the waits between attempts. Raises `UsageError` for a bad base
     URL and `ServiceError` (`wrong_key`) for a key no header can carry. Call it inside the event loop.
     """
     header, prefix = _HEADERS[provider]
@@ -106,6 +112,7 @@ def open_client(
         user_agent=user_agent or _user_agent(),
         sleep=sleep,
         rng=rng,
+        policy=policy,
     )
     if provider is Provider.RETELL:
         return RetellClient(options, list_ttl=list_ttl, metrics_ttl=metrics_ttl)

@@ -25,8 +25,12 @@ class RetellClient(Client):
     provider: ClassVar[Provider] = Provider.RETELL
 
     async def check(self) -> Account:
-        """Whose key it is. Codes of refusal: `wrong_key`, `missing_permission`, `unreachable`, …"""
-        wire = await self._object(Call("GET", "/get-api-key-info"), "an account", "org_id", attempts=2)
+        """Whose key it is. Codes of refusal: `wrong_key`, `missing_permission`, `unreachable`, …
+
+        Asked although the breaker may be open; an answer closes it.
+        """
+        call = Call("GET", "/get-api-key-info")
+        wire = await self._object(call, "an account", "org_id", attempts=2, insist=True)
         name, key_name = wire.data.get("org_name"), wire.data.get("api_key_name")
         return Account(
             name=name if isinstance(name, str) and name else wire.data["org_id"],

@@ -21,6 +21,7 @@ from services.companies.service import actor
 from services.errors import Category, ServiceError, UsageError
 from services.events import CompaniesChanged, EventBus
 from services.http.addresses import normalize_base_url
+from services.resilience import Policies, Policy
 from services.security import Secret, SecretStore
 from services.storage import Database
 from services.storage.journal import record
@@ -65,15 +66,18 @@ class TelephonyService:
         bus: EventBus,
         clock: Clock,
         standing: Callable[[], Awaitable[tuple[str, str, str]]] | None = None,
+        policies: Policies | None = None,
     ) -> None:
         """`standing` gives account SID, token and base URL of an account that every company has: the demo's,
-        whose simulator listens elsewhere at every start.
+        whose simulator listens elsewhere at every start. `policies`: where an account's policy is kept; every
+        client has one of its own when None.
         """
         self._open_database = open_database
         self._open_secrets = open_secrets
         self._bus = bus
         self._clock = clock
         self._standing = standing
+        self._policies = policies
 
     async def show(self, company: str) -> TelephonyInfo:
         """What is set; a company without anything has neither account nor list."""
@@ -103,6 +107,7 @@ class TelephonyService:
         except BaseException:
             await (secrets.set(before.secret_name, old) if old else secrets.delete(before.secret_name))
             raise
+        self._forget_policy(after.company)
         return after
 
     async def remove(self, company: str) -> TelephonyInfo:
@@ -112,6 +117,7 @@ class TelephonyService:
             raise _no_account(before.company)
         after = await self._change(company, "telephony.remove", account_sid="", base_url=BASE_URL)
         await (await self._open_secrets()).delete(before.secret_name)
+        self._forget_policy(before.company)
         return after
 
     async def forget(self, company: str) -> None:
@@ -119,6 +125,7 @@ class TelephonyService:
         before = await self.show(company)
         if before.has_account:
             await (await self._open_secrets()).delete(before.secret_name)
+            self._forget_policy(before.company)
 
     async def allow(self, company: str, rules: Iterable[str]) -> TelephonyInfo:
         """Put numbers, or beginnings with a `*`, on the list. Raises `UsageError` for a wrong one."""
@@ -151,7 +158,7 @@ class TelephonyService:
         if not known.has_account:
             return None
         if self._standing is not None:
-            return self._opener(*await self._standing())
+            return self._opener(*await self._standing(), self._policy(known.company))
         token = await (await self._open_secrets()).get(known.secret_name)
         if not token:
             raise ServiceError(
@@ -160,7 +167,7 @@ class TelephonyService:
                 advice=f"enter it: callboard phone set {known.company}",
                 code="no_key",
             )
-        return self._opener(known.account_sid, token, known.base_url)
+        return self._opener(known.account_sid, token, known.base_url, self._policy(known.company))
 
     async def test(self, company: str) -> TwilioAccount:
         """Ask Twilio whether the stored account and token work. Raises `ServiceError`."""
@@ -189,9 +196,19 @@ class TelephonyService:
         finally:
             await client.aclose()
 
-    def _opener(self, account_sid: str, token: str, base_url: str) -> Callable[[], TwilioClient]:
+    def _policy(self, company: str) -> Policy | None:
+        return self._policies.of(policy_name(company)) if self._policies is not None else None
+
+    def _forget_policy(self, company: str) -> None:
+        """What its breaker learnt was about another account."""
+        if self._policies is not None:
+            self._policies.drop(policy_name(company))
+
+    def _opener(
+        self, account_sid: str, token: str, base_url: str, policy: Policy | None = None
+    ) -> Callable[[], TwilioClient]:
         secret = Secret(token)
-        return lambda: TwilioClient(account_sid, secret, clock=self._clock, base_url=base_url)
+        return lambda: TwilioClient(account_sid, secret, clock=self._clock, base_url=base_url, policy=policy)
 
     async def _list(self, company: str, action: str, rules: list[str]) -> TelephonyInfo:
         kept = list(dict.fromkeys(rules))
@@ -227,6 +244,11 @@ class TelephonyService:
         changed = await (await self._open_database()).write(write)
         self._bus.publish(CompaniesChanged())
         return changed
+
+
+def policy_name(company: str) -> str:
+    """What people call this dependency: `Twilio (acme)`."""
+    return f"Twilio ({company})"
 
 
 def _no_account(company: str) -> UsageError:

@@ -100,7 +100,7 @@ class ElevenLabsPhone:
             "telephony_call_config": {"ringing_timeout_secs": order.ring_seconds},
         }
         call = Call("POST", f"{_ROOT}/twilio/outbound-call", body=body)
-        data = await self._http.read(call, read_object, attempts=1)
+        data = await self._http.read(call, read_object, write=True)
         if data.get("success") is False:
             raise _refused(str(data.get("message") or ""))
         conversation_id, sid = data.get("conversation_id"), data.get("callSid")
@@ -113,7 +113,8 @@ class ElevenLabsPhone:
             "call_start_after_unix": order.begun_at // 1000 - _SKEW_SECONDS,
             "page_size": _CANDIDATES,
         }
-        page = await self._http.read(Call("GET", f"{_ROOT}/conversations", query), read_object, attempts=2)
+        call = Call("GET", f"{_ROOT}/conversations", query)
+        page = await self._http.read(call, read_object, attempts=2, insist=True)
         items = page.get("conversations")
         for item in items if isinstance(items, list) else []:
             conversation_id = part(item, "conversation_id")

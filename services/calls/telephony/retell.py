@@ -79,7 +79,7 @@ class RetellPhone:
             body["agent_override"] = override
         if variables:
             body["retell_llm_dynamic_variables"] = variables
-        data = await self._http.read(Call("POST", "/v2/create-phone-call", body=body), _call, attempts=1)
+        data = await self._http.read(Call("POST", "/v2/create-phone-call", body=body), _call, write=True)
         return _placed(data)
 
     async def find(self, order: Order) -> Placed | None:
@@ -89,7 +89,8 @@ class RetellPhone:
             "sort_order": "descending",
             "filter_criteria": {"to_number": {"type": "string", "op": "eq", "value": order.to}},
         }
-        page = await self._http.read(Call("POST", "/v3/list-calls", body=body), read_object, attempts=2)
+        call = Call("POST", "/v3/list-calls", body=body)
+        page = await self._http.read(call, read_object, attempts=2, insist=True)
         items = page.get("items")
         for item in items if isinstance(items, list) else []:
             if part(item, "metadata", INTENT) == order.intent and isinstance(item.get("call_id"), str):

@@ -7,7 +7,6 @@ Twilio never places a call for this program: the agents' vendors do. Source: Twi
 from __future__ import annotations
 
 import asyncio
-import base64
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from services.clock import Clock
 from services.errors import Category, ServiceError, UsageError
 from services.http.client import Call, Http, HttpOptions, segment
 from services.http.wire import parse
+from services.resilience import Policy
 from services.security import Secret
 
 T = TypeVar("T")
@@ -82,21 +82,21 @@ class TwilioClient:
         base_url: str = BASE_URL,
         timeout: float = 15.0,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        policy: Policy | None = None,
     ) -> None:
+        """`policy`: what its requests go through; one of its own when None."""
         self._sid = checked_account_sid(account_sid)
-        pair = f"{self._sid}:{token.reveal()}".encode()
         self._http = Http(
             HttpOptions(
                 vendor="Twilio",
                 base_url=base_url,
-                key=Secret(base64.b64encode(pair).decode()),
-                header="authorization",
-                prefix="Basic ",
-                concurrency=4,
+                key=token,
+                user=self._sid,
                 clock=clock,
                 timeout=timeout,
                 user_agent="callboard",
                 sleep=sleep,
+                policy=policy,
             )
         )
 
@@ -107,8 +107,11 @@ class TwilioClient:
         await self._http.aclose()
 
     async def check(self) -> TwilioAccount:
-        """Whose credentials these are. Codes of refusal: `wrong_key`, `unreachable`, …"""
-        data = await self._read(Call("GET", f"{_ROOT}/{self._sid}.json"), attempts=2)
+        """Whose credentials these are. Codes of refusal: `wrong_key`, `unreachable`, …
+
+        Asked although the breaker may be open; an answer closes it.
+        """
+        data = await self._read(Call("GET", f"{_ROOT}/{self._sid}.json"), attempts=2, insist=True)
         name = data.get("friendly_name")
         return TwilioAccount(str(name or self._sid), str(data.get("status") or "unknown"))
 
@@ -131,10 +134,13 @@ class TwilioClient:
         return _call(await self._read(Call("GET", self._call_path(sid)), attempts=1))
 
     async def hang_up(self, sid: str) -> TwilioCall:
-        """End a call, whether it rings or is answered; one that is over stays as it is."""
+        """End a call, whether it rings or is answered; one that is over stays as it is.
+
+        Asked again like a read, and whatever the breaker says: ending twice ends once.
+        """
         order = Call("POST", self._call_path(sid), form={"Status": "completed"})
         try:
-            return _call(await self._read(order))
+            return _call(await self._read(order, insist=True))
         except ServiceError as error:
             if error.code != "invalid_request":
                 raise
@@ -157,9 +163,9 @@ class TwilioClient:
     def _call_path(self, sid: str) -> str:
         return f"{self._path}/Calls/{segment(sid, 'a call')}.json"
 
-    async def _read(self, call: Call, *, attempts: int = 3) -> dict[str, Any]:
+    async def _read(self, call: Call, *, attempts: int = 3, insist: bool = False) -> dict[str, Any]:
         try:
-            return await self._http.read(call, _object, attempts=attempts)
+            return await self._http.read(call, _object, attempts=attempts, insist=insist)
         except ServiceError as error:
             failure = error
         if failure.code == "wrong_key":

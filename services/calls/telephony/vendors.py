@@ -26,7 +26,7 @@ TIMEOUT: Final = 30.0
 _CERTAIN: Final = frozenset({
     "unreachable", "certificate", "tls", "bad_request", "closed", "wrong_key", "missing_permission",
     "invalid_request", "not_found", "payment_required", "quota_exceeded", "rate_limited", "redirect",
-    "refused", "invalid_number", "not_allowed",
+    "refused", "invalid_number", "not_allowed", "breaker_open", "limited",
 })  # fmt: skip
 """Failures after which it is certain that the order did not arrive or was not taken."""
 
@@ -167,11 +167,11 @@ def open_http(
             key=Secret(access.key.strip()),
             header=header,
             prefix=prefix,
-            concurrency=4,
             clock=clock,
             timeout=TIMEOUT,
             user_agent=__product__,
             sleep=sleep,
+            policy=access.policy,
         )
     )
 

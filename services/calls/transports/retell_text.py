@@ -135,7 +135,7 @@ class RetellText(Transport):
             if first and self._chat_id:
                 async with asyncio.timeout(HANG_UP_SECONDS):
                     path = f"/end-chat/{segment(self._chat_id, 'a chat')}"
-                    await http.read(Call("PATCH", path), lambda text: text, attempts=1)
+                    await http.read(Call("PATCH", path), lambda text: text, write=True, insist=True)
         except (ServiceError, TimeoutError) as error:
             log.info("a chat could not be ended: %s", type(error).__name__)
         finally:
@@ -284,7 +284,7 @@ class RetellText(Transport):
     async def _ask(self, call: Call) -> Json:
         if self._http is None:
             raise ServiceError("The conversation is over", category=Category.TRANSIENT, code="closed")
-        return await self._http.read(call, _object, attempts=1)
+        return await self._http.read(call, _object, write=call.method != "GET", attempts=1)
 
     def _client(self, seconds: float) -> Http:
         return Http(
@@ -292,12 +292,11 @@ class RetellText(Transport):
                 vendor=VENDOR_NAMES[self._access.provider],
                 base_url=self._access.base_url,
                 key=Secret(self._access.key.strip()),
-                header="authorization",
-                prefix="Bearer ",
                 concurrency=2,
                 clock=self._clock,
                 timeout=seconds,
                 user_agent=__product__,
+                policy=self._access.policy,
             )
         )
 
