@@ -123,6 +123,20 @@ class HealthChanged(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class AlertRaised(Event):
+    """Somebody is to be told: something is down or degraded, or (`over`) up again.
+
+    `bell` and `desktop` say whether an operator wants the terminal to ring, or the desktop to show it.
+    """
+
+    check_id: str
+    text: str
+    over: bool = False
+    bell: bool = False
+    desktop: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class IntegrationsChanged(Event):
     """An integration was added, changed or removed."""
 

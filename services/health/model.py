@@ -5,11 +5,12 @@ Times are epoch milliseconds, UTC; durations say their unit. Everything here is 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
-from services.resilience import BreakerView, Budget
+from services.resilience import BreakerView, Budget, Subject
 
 
 class HealthState(StrEnum):
@@ -82,6 +83,12 @@ class CheckSpec:
     slow_ms: float | None = None
     """From this response time on it counts as degraded; None: never."""
     depends_on: tuple[str, ...] = ()
+    critical: bool = True
+    """Whether the whole is unhealthy while it is down, or only degraded."""
+    group: str = ""
+    """Checks of one group are read together, in one round; their own `probe` reads the one alone."""
+    subject: Subject | None = field(default=None, compare=False)
+    """Whose budgets belong to it, where its policy has limits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +143,9 @@ class CheckView:
     last_error_advice: str = ""
     probing: bool = False
     interval: float = 30.0
+    depends_on: tuple[str, ...] = ()
+    critical: bool = True
+    policy: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +159,8 @@ class HealthView:
     """When anything was probed last."""
     started: bool = True
     """False while this process does not probe (another one does, or nobody)."""
+    prober: str = ""
+    """Who probes, for people: `this process`, `another process (HOST, 4711)`, or empty for nobody."""
 
     def counts(self) -> dict[HealthState, int]:
         counts = dict.fromkeys(HealthState, 0)
@@ -172,6 +184,7 @@ class Incident:
     started_at: int
     ended_at: int | None
     alerted_at: int | None
+    """When somebody was told; None while nobody was, since it was held back, short, or in maintenance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,3 +199,81 @@ class HistoryPoint:
     maintenance: int
     p50_ms: float | None
     p95_ms: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What an operator changed about one check; None leaves the check's own value."""
+
+    check_id: str
+    enabled: bool = True
+    interval: float | None = None
+    failure_threshold: int | None = None
+    slow_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A time in which a check may fail without an alert.
+
+    `scope` is a check's id, a kind, `company:NAME` or `*`. Either `starts_at` and `ends_at`, or `cron` in
+    `timezone`, each time for `minutes`.
+    """
+
+    id: int
+    scope: str
+    reason: str = ""
+    timezone: str = "UTC"
+    starts_at: int | None = None
+    ends_at: int | None = None
+    cron: str = ""
+    minutes: int = 0
+    actor: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """Where alerts go: `bell`, `desktop`, `webhook`, `email` or `command`. Its secret is in the vault."""
+
+    id: int
+    kind: str
+    target: str = ""
+    company: str = ""
+    """Only alerts of this company; empty for all."""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    least: HealthState = HealthState.DEGRADED
+    """The mildest state it is told of: degraded or down."""
+    enabled: bool = True
+    sent_at: int | None = None
+    last_error: str = ""
+    """Why the latest alert did not arrive; empty when it did."""
+
+    @property
+    def secret_name(self) -> str:
+        return f"alert/{self.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """What is told. `key` is the same however often it is sent: receivers may use it to drop repeats."""
+
+    key: str
+    check_id: str
+    name: str
+    kind: CheckKind
+    company: str
+    state: HealthState
+    """`UP` for "it is over"."""
+    text: str
+    """One sentence."""
+    message: str
+    advice: str
+    at: int
+    started_at: int
+    ended_at: int | None = None
+    dependents: int = 0
+    simulated: bool = False
+
+    @property
+    def over(self) -> bool:
+        return self.state is HealthState.UP

@@ -46,25 +46,25 @@ class Claim:
     result: str = ""
 
 
-def take_lease(session: Session, owner: str, now: int, lasts: int) -> bool:
+def take_lease(session: Session, owner: str, now: int, lasts: int, name: str = LEASE) -> bool:
     """Renew our lease, or take it when it is free or expired; says whether we hold it. `lasts` in ms."""
-    mine = update(Lease).where(col(Lease.name) == LEASE, col(Lease.owner) == owner)
+    mine = update(Lease).where(col(Lease.name) == name, col(Lease.owner) == owner)
     if _changed(session, mine.values(expires_at=now + lasts)):
         return True
     free = update(Lease).where(
-        col(Lease.name) == LEASE,
+        col(Lease.name) == name,
         (col(Lease.expires_at) <= now) | (col(Lease.expires_at) > now + lasts + FAR_AHEAD_MS),
     )
     if _changed(session, free.values(owner=owner, acquired_at=now, expires_at=now + lasts)):
         return True
-    if session.get(Lease, LEASE) is not None:
+    if session.get(Lease, name) is not None:
         return False
-    return _inserted(session, Lease(name=LEASE, owner=owner, acquired_at=now, expires_at=now + lasts))
+    return _inserted(session, Lease(name=name, owner=owner, acquired_at=now, expires_at=now + lasts))
 
 
-def release_lease(session: Session, owner: str) -> None:
+def release_lease(session: Session, owner: str, name: str = LEASE) -> None:
     """Give it back, so that another process need not wait until it expires."""
-    session.execute(delete(Lease).where(col(Lease.name) == LEASE, col(Lease.owner) == owner))
+    session.execute(delete(Lease).where(col(Lease.name) == name, col(Lease.owner) == owner))
 
 
 def claim_due(session: Session, schedules: Sequence[Schedule], owner: str, now: int) -> list[Claim]:

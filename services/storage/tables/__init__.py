@@ -24,6 +24,7 @@ from services.storage.tables.health import (
     HealthProbe,
     HealthRollup,
     HealthRule,
+    HealthState,
     MaintenanceWindow,
 )
 from services.storage.tables.integrations import (
@@ -53,6 +54,7 @@ __all__ = [
     "HealthProbe",
     "HealthRollup",
     "HealthRule",
+    "HealthState",
     "Integration",
     "KnowledgeChunk",
     "KnowledgeSource",

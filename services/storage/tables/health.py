@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Index
+from sqlalchemy import BigInteger, Column, Index, text
 from sqlmodel import Field, SQLModel
 
 from services.storage.tables.columns import company_column, text_column, time_column
@@ -19,8 +19,20 @@ class HealthProbe(SQLModel, table=True):
     at: int = Field(sa_column=time_column(nullable=False))
     state: str
     took_ms: float | None = None
+    count: int = 1
+    """Probes in a row that this row stands for: what is read in one round is stored when it changes."""
     category: str = ""
     message: str = Field(default="", sa_column=text_column())
+
+
+class HealthState(SQLModel, table=True):
+    """How each check stands, as JSON, so that a new start and other processes know it at once."""
+
+    __tablename__ = "health_state"
+
+    check_id: str = Field(primary_key=True)
+    updated_at: int = Field(sa_column=time_column(nullable=False, index=True))
+    data: str = Field(default="{}", sa_column=text_column())
 
 
 class HealthRollup(SQLModel, table=True):
@@ -37,12 +49,24 @@ class HealthRollup(SQLModel, table=True):
     maintenance: int = 0
     p50_ms: float | None = None
     p95_ms: float | None = None
+    spread: str = Field(default="", sa_column=text_column())
+    """How many took how long, see `services.health.tally`."""
 
 
 class HealthIncident(SQLModel, table=True):
     """From the moment a check left `up` until it was back. `cause` is the check it was held back by."""
 
     __tablename__ = "health_incident"
+    __table_args__ = (
+        # A check has one open incident at a time, whatever two processes believe.
+        Index(
+            "ix_health_incident_open",
+            "check_id",
+            unique=True,
+            sqlite_where=text("ended_at IS NULL"),
+            postgresql_where=text("ended_at IS NULL"),
+        ),
+    )
 
     id: int | None = Field(default=None, primary_key=True)
     check_id: str = Field(index=True)
@@ -56,6 +80,10 @@ class HealthIncident(SQLModel, table=True):
     ended_at: int | None = Field(default=None, sa_column=time_column())
     alerted_at: int | None = Field(default=None, sa_column=time_column())
     """When it was told; None where it was suppressed or in maintenance."""
+    alerted_state: str = ""
+    """The worst state that was told; empty for none."""
+    over_alerted_at: int | None = Field(default=None, sa_column=time_column())
+    """When its end was told."""
 
 
 class HealthRule(SQLModel, table=True):
@@ -106,3 +134,5 @@ class AlertChannel(SQLModel, table=True):
     """The mildest state it is told of."""
     enabled: bool = True
     created_at: int = Field(sa_column=time_column(nullable=False))
+    sent_at: int | None = Field(default=None, sa_column=time_column())
+    last_error: str = Field(default="", sa_column=text_column())

@@ -25,7 +25,17 @@ def upgrade() -> None:
         sa.Column("started_at", sa.BigInteger(), nullable=False),
         sa.Column("ended_at", sa.BigInteger(), nullable=True),
         sa.Column("alerted_at", sa.BigInteger(), nullable=True),
+        sa.Column("alerted_state", sa.String(), nullable=False),
+        sa.Column("over_alerted_at", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index(
+        "ix_health_incident_open",
+        "health_incident",
+        ["check_id"],
+        unique=True,
+        sqlite_where=sa.text("ended_at IS NULL"),
+        postgresql_where=sa.text("ended_at IS NULL"),
     )
     op.create_index(op.f("ix_health_incident_check_id"), "health_incident", ["check_id"], unique=False)
     op.create_index(op.f("ix_health_incident_started_at"), "health_incident", ["started_at"], unique=False)
@@ -36,11 +46,20 @@ def upgrade() -> None:
         sa.Column("at", sa.BigInteger(), nullable=False),
         sa.Column("state", sa.String(), nullable=False),
         sa.Column("took_ms", sa.Float(), nullable=True),
+        sa.Column("count", sa.Integer(), nullable=False),
         sa.Column("category", sa.String(), nullable=False),
         sa.Column("message", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("ix_health_probe_check_at", "health_probe", ["check_id", "at"], unique=False)
+    op.create_table(
+        "health_state",
+        sa.Column("check_id", sa.String(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.Column("data", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("check_id"),
+    )
+    op.create_index(op.f("ix_health_state_updated_at"), "health_state", ["updated_at"], unique=False)
     op.create_table(
         "health_rollup",
         sa.Column("check_id", sa.String(), nullable=False),
@@ -52,6 +71,7 @@ def upgrade() -> None:
         sa.Column("maintenance", sa.Integer(), nullable=False),
         sa.Column("p50_ms", sa.Float(), nullable=True),
         sa.Column("p95_ms", sa.Float(), nullable=True),
+        sa.Column("spread", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("check_id", "start"),
     )
     op.create_table(
@@ -87,6 +107,8 @@ def upgrade() -> None:
         sa.Column("least", sa.String(), nullable=False),
         sa.Column("enabled", sa.Boolean(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("sent_at", sa.BigInteger(), nullable=True),
+        sa.Column("last_error", sa.Text(), nullable=False),
         sa.ForeignKeyConstraint(["company_id"], ["company.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id"),
         sqlite_autoincrement=True,
@@ -118,6 +140,14 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_effect_created_at"), "effect", ["created_at"], unique=False)
     op.create_index(op.f("ix_effect_kind"), "effect", ["kind"], unique=False)
+    op.create_index(
+        "ix_effect_shared_key",
+        "effect",
+        ["key"],
+        unique=True,
+        sqlite_where=sa.text("company_id IS NULL"),
+        postgresql_where=sa.text("company_id IS NULL"),
+    )
     op.create_table(
         "integration",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -135,6 +165,14 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index(op.f("ix_integration_company_id"), "integration", ["company_id"], unique=False)
+    op.create_index(
+        "ix_integration_shared_name",
+        "integration",
+        ["kind", "name"],
+        unique=True,
+        sqlite_where=sa.text("company_id IS NULL"),
+        postgresql_where=sa.text("company_id IS NULL"),
+    )
     op.create_table(
         "knowledge_source",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -225,6 +263,7 @@ def upgrade() -> None:
         sa.Column("channel", sa.String(), nullable=False),
         sa.Column("adapter", sa.String(), nullable=False),
         sa.Column("integration_id", sa.Integer(), nullable=True),
+        sa.Column("integration", sa.String(), nullable=False),
         sa.Column("agent_row", sa.Integer(), nullable=True),
         sa.Column("recipient", sa.String(), nullable=False),
         sa.Column("sender", sa.String(), nullable=False),
@@ -232,6 +271,8 @@ def upgrade() -> None:
         sa.Column("body", sa.Text(), nullable=False),
         sa.Column("template", sa.Text(), nullable=False),
         sa.Column("state", sa.String(), nullable=False),
+        sa.Column("remark", sa.Text(), nullable=False),
+        sa.Column("resend_of", sa.String(), nullable=False),
         sa.Column("simulated", sa.Boolean(), nullable=False),
         sa.Column("provider_id", sa.String(), nullable=False),
         sa.Column("error_category", sa.String(), nullable=True),
@@ -248,6 +289,7 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_message_company_id"), "message", ["company_id"], unique=False)
     op.create_index(op.f("ix_message_created_at"), "message", ["created_at"], unique=False)
+    op.create_index(op.f("ix_message_next_look_at"), "message", ["next_look_at"], unique=False)
     op.create_index(op.f("ix_message_provider_id"), "message", ["provider_id"], unique=False)
     op.create_table(
         "message_event",
