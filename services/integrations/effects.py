@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import update
 from sqlalchemy.exc import IntegrityError
@@ -25,6 +25,12 @@ from services.security import redact
 from services.storage import Database
 from services.storage.journal import record
 from services.storage.tables import Effect
+
+LONGEST_KEY: Final = 200
+"""Characters of an idempotency key."""
+GIVEN_UP_MS: Final = 15 * 60_000
+"""How long an effect may stay `intended` before its process counts as gone: longer than any attempt takes."""
+_OPEN: Final = ("intended", "unknown")
 
 
 class EffectState(StrEnum):
@@ -72,7 +78,7 @@ class Deed:
 class Intent:
     """What is about to be done. `key`: the caller's idempotency key; one effect per company and key.
 
-    `request` is stored and shown: no secret belongs in it.
+    Without a key the request is one of its own. `request` is stored and shown: no secret belongs in it.
     """
 
     kind: str
@@ -81,6 +87,28 @@ class Intent:
     company_id: int | None = None
     actor: str = ""
     request: Mapping[str, Any] = field(default_factory=dict)
+
+
+Hook = Callable[[Session, EffectRow], None]
+"""Writes rows that belong to an effect, in the transaction that writes its state."""
+
+
+def _nothing(session: Session, row: EffectRow) -> None:
+    """No rows besides."""
+
+
+class NotDone(ServiceError):
+    """A failure before the order itself was sent: whatever its category, nothing happened."""
+
+    @classmethod
+    def because(cls, error: ServiceError) -> NotDone:
+        return cls(
+            error.message,
+            category=error.category,
+            advice=error.advice,
+            code=error.code,
+            retry_after=error.retry_after,
+        )
 
 
 class Effects:
@@ -108,15 +136,25 @@ class Effects:
         intent: Intent,
         perform: Callable[[EffectRow], Awaitable[Deed]],
         *,
-        also: Callable[[Session, EffectRow], None] = lambda session, row: None,
+        also: Hook = _nothing,
+        ended: Hook = _nothing,
     ) -> EffectRow:
         """Perform the effect unless its key was used before; returns its row either way.
 
-        `also` writes more rows in the transaction that writes the intent. `perform` is given the row, whose
-        `id` is what to send as the idempotency key. A failure after which the deed may still have happened
-        (`timeout`, a connection that broke while waiting) makes the row `unknown` and is raised as such.
-        Raises UsageError when the key was used for something else.
+        `also` writes more rows in the transaction that writes the intent, `ended` in the one that writes
+        what became of it. `perform` is given the row, whose `id` is what to send as the idempotency key. A
+        failure after which the deed may still have happened (`timeout`, a connection that broke while
+        waiting) makes the row `unknown` and is raised as such. Raises UsageError when the key was used for
+        something else.
         """
+        if not intent.key:
+            intent = replace(intent, key=self.new_key())
+        if len(intent.key) > LONGEST_KEY:
+            raise UsageError(
+                f"The idempotency key has {len(intent.key)} characters, more than {LONGEST_KEY}",
+                advice="Use a shorter one, such as a UUID",
+                code="bad_key",
+            )
         row = await self._begin(intent, also)
         if not row.fresh:
             if (row.kind, row.target, dict(row.request)) != (
@@ -133,33 +171,55 @@ class Effects:
         try:
             deed = await perform(row)
         except ServiceError as error:
-            await self._end(
-                row, EffectState.UNKNOWN if is_uncertain(error) else EffectState.FAILED, error=error
-            )
+            state = EffectState.UNKNOWN if is_uncertain(error) else EffectState.FAILED
+            await self._end(row, state, ended, error=error)
             raise
         except BaseException:
             # Cancelled or broken in the middle: what happened outside is not known.
-            await self._end(row, EffectState.UNKNOWN, error=_interrupted())
+            await self._end(row, EffectState.UNKNOWN, ended, error=_interrupted())
             raise
-        return await self._end(row, EffectState.DONE, deed)
+        return await self._end(row, EffectState.DONE, ended, deed)
 
     async def get(self, effect_id: str) -> EffectRow | None:
         database = await self._open_database()
         return await database.read(lambda session: _maybe(session.get(Effect, effect_id)))
 
+    async def recent(self, kind: str, *, company_id: int | None = None, limit: int = 50) -> list[EffectRow]:
+        """The latest effects of a kind, or of all kinds below it (`crm` has `crm.contact`), newest first."""
+
+        def read(session: Session) -> list[EffectRow]:
+            rows = select(Effect).where((col(Effect.kind) == kind) | col(Effect.kind).startswith(f"{kind}."))
+            if company_id is not None:
+                rows = rows.where(Effect.company_id == company_id)
+            newest = rows.order_by(col(Effect.created_at).desc(), col(Effect.id)).limit(limit)
+            return [_row(row) for row in session.exec(newest)]
+
+        return await (await self._open_database()).read(read)
+
     async def settle(
-        self, effect_id: str, state: EffectState, *, cause: str, actor: str, deed: Deed | None = None
+        self,
+        effect_id: str,
+        state: EffectState,
+        *,
+        cause: str,
+        actor: str,
+        deed: Deed | None = None,
+        also: Hook = _nothing,
     ) -> EffectRow:
         """Decide what became of an effect that is `intended` or `unknown`, by asking or by a person.
 
-        Raises UsageError for one that is decided already.
+        Raises UsageError for one that is decided already, or that is not there.
         """
         now = self._clock.now()
 
         def write(session: Session) -> EffectRow:
-            row = session.get(Effect, effect_id)
-            if row is None or row.state not in (EffectState.INTENDED, EffectState.UNKNOWN):
-                raise UsageError("That is decided already", advice="Look at it again", code="effect_settled")
+            row = session.get(Effect, effect_id, with_for_update=True)
+            if row is None:
+                raise UsageError("There is no such effect", advice="Look at it again", code="unknown_effect")
+            if row.state not in _OPEN:
+                raise UsageError(
+                    f"That is decided already: {row.state}", advice="Look at it again", code="effect_settled"
+                )
             before = row.state
             row.state, row.updated_at, row.ended_at = state, now, now
             if deed is not None:
@@ -175,9 +235,34 @@ class Effects:
                 before={"state": before},
                 after={"state": state.value},
             )
-            return _row(row)
+            settled = _row(row)
+            also(session, settled)
+            return settled
 
         return await (await self._open_database()).write(write)
+
+    async def give_up(
+        self, kind: str, *, older_than_ms: int = GIVEN_UP_MS, also: Hook = _nothing
+    ) -> list[EffectRow]:
+        """Make `unknown` what a process left `intended` when it died; returns those.
+
+        For effects whose outcome cannot be asked for.
+        """
+        found = []
+        for row in await self.open_ones(kind, older_than_ms=older_than_ms):
+            try:
+                found.append(
+                    await self.settle(
+                        row.id,
+                        EffectState.UNKNOWN,
+                        cause="the program ended before the other side answered",
+                        actor="callboard",
+                        also=also,
+                    )
+                )
+            except UsageError:
+                continue  # decided by somebody else in the meantime
+        return found
 
     async def open_ones(self, kind: str, *, older_than_ms: int) -> list[EffectRow]:
         """Effects of a kind still `intended` whose last sign of life is older: their process is gone."""
@@ -195,7 +280,7 @@ class Effects:
 
         return await (await self._open_database()).read(read)
 
-    async def _begin(self, intent: Intent, also: Callable[[Session, EffectRow], None]) -> EffectRow:
+    async def _begin(self, intent: Intent, also: Hook) -> EffectRow:
         now = self._clock.now()
 
         def write(session: Session) -> EffectRow:
@@ -231,7 +316,12 @@ class Effects:
         return await (await self._open_database()).write(write)
 
     async def _end(
-        self, row: EffectRow, state: EffectState, deed: Deed | None = None, error: ServiceError | None = None
+        self,
+        row: EffectRow,
+        state: EffectState,
+        ended: Hook,
+        deed: Deed | None = None,
+        error: ServiceError | None = None,
     ) -> EffectRow:
         now = self._clock.now()
         values: dict[str, Any] = {"state": state.value, "updated_at": now, "ended_at": now}
@@ -249,28 +339,39 @@ class Effects:
             }
 
         def write(session: Session) -> EffectRow:
-            # Only our own intent: what was settled meanwhile stays as it was settled.
+            # What a person settled meanwhile stays as it was settled.
             session.execute(
-                update(Effect)
-                .where(col(Effect.id) == row.id, col(Effect.state) == EffectState.INTENDED.value)
-                .values(**values)
+                update(Effect).where(col(Effect.id) == row.id, col(Effect.state).in_(_OPEN)).values(**values)
             )
             found = session.get(Effect, row.id, populate_existing=True)
             if found is None:
                 raise ServiceError("The company was removed meanwhile", code="gone")
-            return _row(found, fresh=True)
+            last = _row(found, fresh=True)
+            ended(session, last)
+            return last
 
         return await (await self._open_database()).write(write)
+
+
+_CERTAIN = frozenset({
+    "unreachable", "breaker_open", "limited", "closed", "certificate", "tls", "no_key", "not_taken",
+})  # fmt: skip
+"""Codes of failures before anything was ordered; `not_taken`: the other side said so itself."""
 
 
 def is_uncertain(error: ServiceError) -> bool:
     """Whether what was ordered may have happened although the order failed.
 
-    Only failures that happen before the order can have arrived, and plain refusals, are certain.
+    Only failures that happen before the order can have arrived, and plain refusals, are certain; of an order
+    that was tried several times every attempt counts.
     """
-    if error.code in ("unreachable", "breaker_open", "limited", "closed", "certificate", "tls", "no_key"):
+    if isinstance(error, NotDone):
         return False
-    return error.category in (Category.TIMEOUT, Category.TRANSIENT)
+    return any(_is_doubtful(each) for each in (error, *error.earlier))
+
+
+def _is_doubtful(error: ServiceError) -> bool:
+    return error.code not in _CERTAIN and error.category in (Category.TIMEOUT, Category.TRANSIENT)
 
 
 def _interrupted() -> ServiceError:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Column, ForeignKey, LargeBinary, UniqueConstraint
+from sqlalchemy import Column, ForeignKey, Index, LargeBinary, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
 
 from services.storage.tables.columns import company_column, text_column, time_column
+
+_NO_COMPANY = text("company_id IS NULL")
+# Where a unique constraint holds nothing back: for it, no NULL equals another.
 
 
 class Integration(SQLModel, table=True):
@@ -16,7 +19,18 @@ class Integration(SQLModel, table=True):
     """
 
     __tablename__ = "integration"
-    __table_args__ = (UniqueConstraint("company_id", "kind", "name"), {"sqlite_autoincrement": True})
+    __table_args__ = (
+        UniqueConstraint("company_id", "kind", "name"),
+        Index(
+            "ix_integration_shared_name",
+            "kind",
+            "name",
+            unique=True,
+            sqlite_where=_NO_COMPANY,
+            postgresql_where=_NO_COMPANY,
+        ),
+        {"sqlite_autoincrement": True},
+    )
 
     id: int | None = Field(default=None, primary_key=True)
     company_id: int | None = Field(default=None, sa_column=company_column())
@@ -38,7 +52,16 @@ class Effect(SQLModel, table=True):
     """
 
     __tablename__ = "effect"
-    __table_args__ = (UniqueConstraint("company_id", "key"),)
+    __table_args__ = (
+        UniqueConstraint("company_id", "key"),
+        Index(
+            "ix_effect_shared_key",
+            "key",
+            unique=True,
+            sqlite_where=_NO_COMPANY,
+            postgresql_where=_NO_COMPANY,
+        ),
+    )
 
     id: str = Field(primary_key=True)
     company_id: int | None = Field(default=None, sa_column=company_column(index=False))
@@ -63,7 +86,10 @@ class Effect(SQLModel, table=True):
 
 
 class Message(SQLModel, table=True):
-    """One message to one recipient. `state` ends in `delivered`, `read`, `failed` or `unknown`."""
+    """One message to one recipient; its id is its effect's.
+
+    `state` ends in `delivered`, `read`, `failed` or `unknown`. `template` is JSON, empty without one.
+    """
 
     __tablename__ = "message"
 
@@ -75,6 +101,8 @@ class Message(SQLModel, table=True):
     channel: str
     adapter: str
     integration_id: int | None = None
+    integration: str = ""
+    """The name of the integration at that time, for people."""
     agent_row: int | None = Field(default=None, sa_column=Column(ForeignKey("agent.id", ondelete="SET NULL")))
     recipient: str
     sender: str = ""
@@ -82,6 +110,10 @@ class Message(SQLModel, table=True):
     body: str = Field(default="", sa_column=text_column())
     template: str = Field(default="", sa_column=text_column())
     state: str
+    remark: str = Field(default="", sa_column=text_column())
+    """What is known besides the state, in words."""
+    resend_of: str = ""
+    """The id of the message that was ordered again with this one."""
     simulated: bool = False
     provider_id: str = Field(default="", index=True)
     error_category: str | None = None
@@ -89,7 +121,7 @@ class Message(SQLModel, table=True):
     error_advice: str | None = None
     created_at: int = Field(sa_column=time_column(nullable=False, index=True))
     updated_at: int = Field(sa_column=time_column(nullable=False))
-    next_look_at: int | None = Field(default=None, sa_column=time_column())
+    next_look_at: int | None = Field(default=None, sa_column=time_column(index=True))
     """When its delivery is asked for next; None once nothing more is expected."""
 
 
