@@ -73,8 +73,9 @@ class KeyHeader(httpx.Auth):
 class Call:
     """One request: method, path below the base URL, query values (None is left out), a body.
 
-    The body is JSON, or a form, or a form with `files`: name, content and media type by field. `headers`
-    come on top of the client's own and never carry a secret.
+    The body is JSON, or a form, or a form with `files`: name, content and media type by field; or
+    `content`, sent as it is (a signature was made of these very bytes). `headers` come on top of the
+    client's own and never carry a secret.
     """
 
     method: str
@@ -84,6 +85,7 @@ class Call:
     form: Mapping[str, str] | None = None
     headers: Mapping[str, str] | None = None
     files: Mapping[str, tuple[str, bytes, str]] | None = None
+    content: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +264,7 @@ class Http:
                     json=call.body,
                     data=call.form,
                     files=call.files,
+                    content=call.content,
                     headers=call.headers,
                 ) as response:
                     body = await self._body(response)
