@@ -44,6 +44,8 @@ class ServiceError(Exception):
         self.advice = advice if advice.startswith("callboard ") else advice[:1].upper() + advice[1:]
         self.code = code
         self.retry_after = retry_after
+        self.earlier: tuple[ServiceError, ...] = ()
+        """How earlier attempts at the same thing failed, oldest first."""
 
     def as_dict(self) -> dict[str, str]:
         """The documented JSON shape of an error: category, message, advice."""
