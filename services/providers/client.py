@@ -18,6 +18,7 @@ from services.http.client import ATTEMPTS, Call, Http, HttpOptions
 from services.http.places import ClientStats
 from services.http.wire import Page, Wire, parse, parse_page, wrong_shape
 from services.model import Provider
+from services.resilience import Policy
 
 T = TypeVar("T")
 
@@ -76,6 +77,11 @@ class Client:
     def stats(self) -> ClientStats:
         """Counters that go on changing; copy what must stay."""
         return self._http.stats
+
+    @property
+    def policy(self) -> Policy:
+        """What every request of this client goes through."""
+        return self._http.policy
 
     def drop_caches(self) -> None:
         """The next list and metrics reads go to the vendor again."""
