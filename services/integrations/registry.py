@@ -6,116 +6,58 @@ environment names, and at last a simulation that says it is one.
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import replace
 from difflib import get_close_matches
-from enum import StrEnum
-from typing import Any, Final
+from typing import Any
 
-from sqlalchemy import delete
+from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
 from services.clock import Clock
 from services.errors import Category, ServiceError, UsageError
 from services.events import EventBus, IntegrationsChanged
 from services.http.addresses import normalize_base_url
+from services.integrations.model import (
+    GATEWAY_ADAPTERS,
+    SIMULATED,
+    AdapterInfo,
+    IntegrationCheck,
+    IntegrationInfo,
+    Kind,
+    Origin,
+    Probe,
+    Resolved,
+)
+from services.model import ErrorInfo
 from services.security import Secret, SecretStore
 from services.storage import Database
 from services.storage.journal import record
 from services.storage.tables import Company, Integration
 from services.text import clean_line
 
-SIMULATED: Final = "simulated"
-"""The adapter of a kind for which nothing is configured."""
-
-
-class Kind(StrEnum):
-    """What an integration is for."""
-
-    MESSAGES = "messages"
-    BOOKINGS = "bookings"
-    KNOWLEDGE = "knowledge"
-    CRM = "crm"
-    LLM = "llm"
-
-
-class Origin(StrEnum):
-    """Where it was found."""
-
-    COMPANY = "company"
-    SHARED = "shared"
-    ENVIRONMENT = "environment"
-    SIMULATION = "simulation"
-
-
-@dataclass(frozen=True, slots=True)
-class AdapterInfo:
-    """One way of speaking to a service, as its module describes it.
-
-    `config`: what has to or may be said besides the address, name to one sentence; names that end in `*` are
-    required. `secret`: what its secret is called, empty if it has none. `default_url`: where it is else.
-    """
-
-    name: str
-    kind: Kind
-    title: str
-    secret: str = ""
-    secret_required: bool = True
-    default_url: str = ""
-    needs_url: bool = False
-    config: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class IntegrationInfo:
-    """One integration as stored or found. The secret is never part of it."""
-
-    id: int | None
-    company_id: int | None
-    company: str
-    """Empty for one that serves every company."""
-    kind: Kind
-    adapter: str
-    name: str
-    base_url: str = ""
-    config: Mapping[str, Any] = field(default_factory=dict)
-    enabled: bool = True
-    origin: Origin = Origin.COMPANY
-    created_at: int = 0
-
-    @property
-    def secret_name(self) -> str:
-        return f"integration/{self.id}"
-
-    @property
-    def policy(self) -> str:
-        """The name of the policy around it, and what people call it."""
-        return f"{self.name} ({self.company})" if self.company else self.name
-
-    @property
-    def check_id(self) -> str:
-        """The id of its health check."""
-        return f"integration:{self.id}" if self.id is not None else f"integration:{self.kind}/{self.origin}"
-
-
-@dataclass(frozen=True, slots=True)
-class Resolved:
-    """An integration ready for use: with its secret, which may be empty."""
-
-    info: IntegrationInfo
-    secret: Secret
-
-    @property
-    def simulated(self) -> bool:
-        return self.info.adapter == SIMULATED
+__all__ = [
+    "GATEWAY_ADAPTERS",
+    "SIMULATED",
+    "AdapterInfo",
+    "IntegrationCheck",
+    "IntegrationInfo",
+    "IntegrationService",
+    "Kind",
+    "Origin",
+    "Probe",
+    "Resolved",
+]
 
 
 class IntegrationService:
-    """Adds, lists, finds and removes integrations.
+    """Adds, lists, finds, tests, changes and removes integrations.
 
-    `gateways` are the environment's services by kind: `(address, key)`. `adapters` are all there are;
-    `addresses` replaces stored addresses by integration name (the demo's simulator moves at every start).
+    `gateways` are the environment's services by kind: `(address, key)`. `adapters` gives all there are and
+    may read files the first time; `addresses` replaces stored addresses by integration name (the demo's
+    simulator moves at every start). `probes` say by kind how an integration is tested.
     """
 
     def __init__(
@@ -128,6 +70,7 @@ class IntegrationService:
         adapters: Callable[[], Mapping[str, AdapterInfo]],
         gateways: Mapping[str, tuple[str, str]] | None = None,
         addresses: Callable[[], Awaitable[Mapping[str, str]]] | None = None,
+        probes: Mapping[Kind, Probe] | None = None,
     ) -> None:
         self._open_database = open_database
         self._open_secrets = open_secrets
@@ -136,6 +79,7 @@ class IntegrationService:
         self._adapters = adapters
         self._gateways = dict(gateways or {})
         self._addresses = addresses
+        self._probes = dict(probes or {})
 
     def adapters(self, kind: Kind | None = None) -> list[AdapterInfo]:
         """What can be added, by kind and name."""
@@ -146,8 +90,7 @@ class IntegrationService:
         """Raises UsageError for an unknown one."""
         known = self._adapters()
         if name not in known:
-            near = get_close_matches(name, list(known), n=1, cutoff=0.5)
-            advice = f"did you mean {near[0]}?" if near else "list them with: callboard integration adapters"
+            advice = _near(name, known, "list them with: callboard integration adapters")
             raise UsageError(
                 f"There is no adapter {clean_line(name)!r}", advice=advice, code="unknown_adapter"
             )
@@ -165,20 +108,10 @@ class IntegrationService:
         actor: str = "",
     ) -> IntegrationInfo:
         """Store one. Without a company it serves all. Raises UsageError for what cannot be."""
+        await self._load()
         how = self.adapter(adapter)
         given = dict(config or {})
-        _check_config(how, given)
-        address = base_url or how.default_url
-        if how.needs_url and not address:
-            raise UsageError(f"{how.title} needs an address", advice="Give it with --url", code="no_url")
-        if address and "://" in address and address.startswith(("http://", "https://")):
-            address = normalize_base_url(address)
-        if how.secret and how.secret_required and not secret.strip():
-            raise UsageError(
-                f"{how.title} needs its {how.secret}",
-                advice="Type it when asked, or pipe it in",
-                code="no_secret",
-            )
+        address = _checked(how, base_url, given, secret)
         now = self._clock.now()
         title = clean_line(name) or adapter
 
@@ -196,13 +129,12 @@ class IntegrationService:
             same = select(Integration).where(Integration.kind == row.kind, Integration.name == row.name)
             for other in session.exec(same):
                 if other.company_id == row.company_id:
-                    raise UsageError(
-                        f"There is an integration {title!r} already",
-                        advice="Give this one another name, or remove the other",
-                        code="taken",
-                    )
-            session.add(row)
-            session.flush()
+                    raise _taken(title)
+            try:
+                with session.begin_nested():
+                    session.add(row)
+            except IntegrityError:  # another process was faster by a moment
+                raise _taken(title) from None
             record(
                 session,
                 at=now,
@@ -220,36 +152,131 @@ class IntegrationService:
                 await (await self._open_secrets()).set(added.secret_name, secret.strip())
             except BaseException:
                 await database.write(
-                    lambda session: session.execute(
-                        delete(Integration).where(col(Integration.id) == added.id)
+                    lambda session: _delete(
+                        session, added.id or 0, now, actor, "its secret could not be stored"
                     )
                 )
                 raise
         self._bus.publish(IntegrationsChanged())
-        return added
+        return self._complete(added)
 
     async def remove(self, integration_id: int, *, actor: str = "") -> IntegrationInfo:
         """Forget one and its secret. Raises UsageError for an unknown one."""
+        secrets = await self._open_secrets()
+        await self._load()
+        info = await self.get(integration_id)
+        # A store that is locked says so now, while nothing is removed yet.
+        await secrets.get(info.secret_name)
+        now = self._clock.now()
+        gone = await (await self._open_database()).write(
+            lambda session: _delete(session, integration_id, now, actor)
+        )
+        how = self._adapters().get(gone.adapter)
+        for name in ("", *(how.more_secrets if how else ())):
+            await secrets.delete(_secret_name(gone, name))
+        self._bus.publish(IntegrationsChanged())
+        return gone
+
+    async def enable(self, integration_id: int, enabled: bool, *, actor: str = "") -> IntegrationInfo:
+        """Switch one on or off. One that is off is as if it were not there. Raises UsageError."""
         now = self._clock.now()
 
         def write(session: Session) -> IntegrationInfo:
             row, owner = _one(session, integration_id)
-            info = _info(row, owner)
-            record(
-                session,
-                at=now,
-                actor=actor,
-                action="integration.remove",
-                subject=info.name,
-                before={"adapter": info.adapter, "url": info.base_url, "company": owner or "all"},
-            )
-            session.delete(row)
-            return info
+            if row.enabled != enabled:
+                row.enabled = enabled
+                session.add(row)
+                record(
+                    session,
+                    at=now,
+                    actor=actor,
+                    action="integration.enable" if enabled else "integration.disable",
+                    subject=row.name,
+                    before={"enabled": not enabled},
+                    after={"enabled": enabled},
+                )
+            return _info(row, owner)
 
-        gone = await (await self._open_database()).write(write)
-        await (await self._open_secrets()).delete(gone.secret_name)
+        await self._load()
+        info = await (await self._open_database()).write(write)
         self._bus.publish(IntegrationsChanged())
-        return gone
+        return self._complete(info)
+
+    async def set_secret(
+        self, integration_id: int, secret: str, *, name: str = "", actor: str = ""
+    ) -> IntegrationInfo:
+        """Replace its secret, or one of its further secrets by `name`. Raises UsageError."""
+        info = await self.get(integration_id)
+        how = self.adapter(info.adapter)
+        known = {"": how.secret, **how.more_secrets}
+        if not known.get(name):
+            there = ", ".join(other for other in how.more_secrets) or "there is none"
+            raise UsageError(
+                f"{how.title} has no secret {name!r}" if name else f"{how.title} has no secret",
+                advice=f"Further secrets: {there}",
+                code="bad_secret",
+            )
+        if not secret.strip():
+            raise UsageError(
+                f"The {known[name]} is empty", advice="Type it when asked, or pipe it in", code="no_secret"
+            )
+        await (await self._open_secrets()).set(_secret_name(info, name), secret.strip())
+        now = self._clock.now()
+        await (await self._open_database()).write(
+            lambda session: record(
+                session, at=now, actor=actor, action="integration.rotate", subject=info.name, cause=name
+            )
+        )
+        self._bus.publish(IntegrationsChanged())
+        return info
+
+    async def forget(self, company: str) -> None:
+        """Delete the secrets of a company that is about to be removed; its rows go with it."""
+        mine = [info for info in await self.list(company) if info.origin is Origin.COMPANY]
+        secrets = await self._open_secrets()
+        for info in mine:
+            how = self._adapters().get(info.adapter)
+            for name in ("", *(how.more_secrets if how else ())):
+                await secrets.delete(_secret_name(info, name))
+
+    async def get(self, integration_id: int) -> IntegrationInfo:
+        """A stored one by its number. Raises UsageError for an unknown one."""
+        await self._load()
+        database = await self._open_database()
+        return self._complete(await database.read(lambda session: _info(*_one(session, integration_id))))
+
+    async def company_id(self, name: str) -> int:
+        """The id of a company by its name, in any case. Raises UsageError for an unknown one."""
+
+        def read(session: Session) -> int:
+            return _company(session, name).id or 0
+
+        return await (await self._open_database()).read(read)
+
+    async def test(self, integration_id: int) -> IntegrationCheck:
+        """Ask a stored one whether it works. Raises UsageError for an unknown number."""
+        return await self.check(await self.get(integration_id))
+
+    async def check(self, info: IntegrationInfo) -> IntegrationCheck:
+        """Ask whether it works, by its kind's probe; never raises a ServiceError but the answer holds it."""
+        started = self._clock.monotonic()
+
+        def took() -> int:
+            return round((self._clock.monotonic() - started) * 1000)
+
+        probe = self._probes.get(info.kind)
+        if info.adapter == SIMULATED:
+            return IntegrationCheck(info, True, "Simulated: nothing is asked", code="ok")
+        try:
+            if probe is None:
+                raise ServiceError(
+                    f"{info.policy} cannot be tested: {info.kind} have no test", code="untestable"
+                )
+            detail = await probe(await self._ready(info))
+        except ServiceError as error:
+            told = ErrorInfo(error.category.value, error.message, error.advice)
+            return IntegrationCheck(info, False, "", took(), told, error.code)
+        return IntegrationCheck(info, True, detail, took(), code="ok")
 
     async def list(self, company: str | None = None) -> list[IntegrationInfo]:
         """Every stored one, and what the environment or the simulation stands in for; by kind and name.
@@ -263,7 +290,8 @@ class IntegrationService:
                 _company(session, company)
             return [_info(row, names.get(row.company_id, "")) for row in session.exec(select(Integration))]
 
-        stored = await (await self._open_database()).read(read)
+        await self._load()
+        stored = [self._complete(info) for info in await (await self._open_database()).read(read)]
         if company is not None:
             wanted = company.strip().casefold()
             stored = [info for info in stored if not info.company or info.company.casefold() == wanted]
@@ -294,7 +322,8 @@ class IntegrationService:
                 if row.company_id in (None, company_id)
             ]
 
-        found = await (await self._open_database()).read(read)
+        await self._load()
+        found = [self._complete(info) for info in await (await self._open_database()).read(read)]
         found.sort(key=lambda info: (info.company_id is None, info.id or 0))
         if name:
             found = [info for info in found if info.name.casefold() == name.strip().casefold()]
@@ -307,11 +336,8 @@ class IntegrationService:
         if adapter:
             found = [info for info in found if info.adapter == adapter]
         if not found:
-            stand_in = self._stand_in(kind)
-            _, key = self._gateways.get(kind.value, ("", ""))
-            return Resolved(stand_in, Secret(key if stand_in.origin is Origin.ENVIRONMENT else ""))
-        info = found[0]
-        return Resolved(await self._at(info), await self.secret_of(info))
+            return await self._ready(self._stand_in(kind))
+        return await self._ready(found[0])
 
     async def secret_of(self, info: IntegrationInfo) -> Secret:
         """The secret of a stored integration. Raises ServiceError when it needs one and there is none."""
@@ -321,17 +347,28 @@ class IntegrationService:
             raise ServiceError(
                 f"No {how.secret} is stored for {info.policy}",
                 category=Category.AUTHENTICATION,
-                advice="Remove the integration and add it again",
+                advice=f"callboard integration rotate {info.id}",
                 code="no_key",
             )
         return Secret(value)
 
-    async def _at(self, info: IntegrationInfo) -> IntegrationInfo:
-        if self._addresses is None:
-            return info
-        from dataclasses import replace
+    async def _load(self) -> None:
+        """The adapters, read off the loop the first time: some are described by files."""
+        await asyncio.to_thread(self._adapters)
 
-        return replace(info, base_url=(await self._addresses()).get(info.name, info.base_url))
+    def _complete(self, info: IntegrationInfo) -> IntegrationInfo:
+        """With the address that its adapter has unless another was given."""
+        how = self._adapters().get(info.adapter)
+        return info if info.base_url or how is None else replace(info, base_url=how.default_url)
+
+    async def _ready(self, info: IntegrationInfo) -> Resolved:
+        """With its secret and at the address where it is now."""
+        if info.id is None:
+            _, key = self._gateways.get(info.kind.value, ("", ""))
+            return Resolved(info, Secret(key if info.origin is Origin.ENVIRONMENT else ""))
+        if self._addresses is not None:
+            info = replace(info, base_url=(await self._addresses()).get(info.name, info.base_url))
+        return Resolved(info, await self.secret_of(info))
 
     def _stand_in(self, kind: Kind) -> IntegrationInfo:
         url, _ = self._gateways.get(kind.value, ("", ""))
@@ -349,39 +386,69 @@ class IntegrationService:
         return IntegrationInfo(None, None, "", kind, SIMULATED, f"simulated {kind}", origin=Origin.SIMULATION)
 
 
-GATEWAY_ADAPTERS: Final[Mapping[Kind, str]] = {
-    Kind.MESSAGES: "http-messages",
-    Kind.BOOKINGS: "http-bookings",
-    Kind.KNOWLEDGE: "http-knowledge",
-    Kind.CRM: "http-crm",
-    Kind.LLM: SIMULATED,
-}
-"""The adapter of the generic HTTP service of each kind."""
-
-
-def _check_config(how: AdapterInfo, given: Mapping[str, Any]) -> None:
-    names = {name.rstrip("*"): name.endswith("*") for name in how.config}
+def _checked(how: AdapterInfo, base_url: str, given: Mapping[str, Any], secret: str) -> str:
+    """The address as it is stored, empty for the adapter's own. Raises UsageError for what cannot be."""
+    if how.needs_url and not (base_url or how.default_url):
+        raise UsageError(f"{how.title} needs an address", advice="Give it with --url", code="no_url")
+    options = how.options()
     for name in given:
-        if name not in names:
-            known = ", ".join(names) or "there is none"
-            raise UsageError(
-                f"{how.title} has no option {name!r}", advice=f"Options: {known}", code="bad_option"
-            )
-    for name, required in names.items():
+        if name not in options:
+            advice = _near(name, options, f"options: {', '.join(options) or 'there is none'}")
+            raise UsageError(f"{how.title} has no option {name!r}", advice=advice, code="bad_option")
+    for name, (text, required) in options.items():
         if required and not given.get(name):
             raise UsageError(
-                f"{how.title} needs the option {name}: {how.config[name + '*']}",
+                f"{how.title} needs the option {name}: {text}",
                 advice=f"Give it with --set {name}=…",
                 code="missing_option",
             )
+    if how.secret and how.secret_required and not secret.strip():
+        raise UsageError(
+            f"{how.title} needs its {how.secret}",
+            advice="Type it when asked, or pipe it in",
+            code="no_secret",
+        )
+    return normalize_base_url(base_url) if base_url else ""
+
+
+def _secret_name(info: IntegrationInfo, name: str) -> str:
+    return f"{info.secret_name}/{name}" if name else info.secret_name
+
+
+def _taken(title: str) -> UsageError:
+    return UsageError(
+        f"There is an integration {title!r} already",
+        advice="Give this one another name, or remove the other",
+        code="taken",
+    )
+
+
+def _delete(session: Session, integration_id: int, now: int, actor: str, cause: str = "") -> IntegrationInfo:
+    row, owner = _one(session, integration_id)
+    info = _info(row, owner)
+    record(
+        session,
+        at=now,
+        actor=actor,
+        action="integration.remove",
+        subject=info.name,
+        cause=cause,
+        before={"adapter": info.adapter, "url": info.base_url, "company": owner or "all"},
+    )
+    session.delete(row)
+    return info
+
+
+def _near(name: str, known: Iterable[str], otherwise: str) -> str:
+    near = get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"did you mean {near[0]}?" if near else otherwise
 
 
 def _company(session: Session, name: str) -> Company:
     rows = session.exec(select(Company)).all()
     found = next((row for row in rows if row.name.casefold() == name.strip().casefold()), None)
     if found is None:
-        near = get_close_matches(name, [row.name for row in rows], n=1, cutoff=0.5)
-        advice = f"did you mean {near[0]}?" if near else "list them with: callboard company list"
+        advice = _near(name, [row.name for row in rows], "list them with: callboard company list")
         raise UsageError(f"There is no company {clean_line(name)!r}", advice=advice, code="unknown_company")
     return found
 

@@ -285,15 +285,15 @@ async def test_an_answer_after_it_was_given_up_still_counts(database: Database) 
 async def test_only_what_is_old_is_given_up(database: Database) -> None:
     clock = FakeClock()
     effects = effects_on(database, clock)
-    release = asyncio.Event()
+    begun, release = asyncio.Event(), asyncio.Event()
 
     async def hang(row: EffectRow) -> Deed:
+        begun.set()
         await release.wait()
         return Deed()
 
     task = asyncio.create_task(effects.once(INTENT, hang))
-    while not await effects.recent("booking"):
-        await asyncio.sleep(0)
+    await begun.wait()
     assert await effects.give_up("booking") == []
     clock.advance(seconds=GIVEN_UP_MS / 1000 + 1)
     assert len(await effects.give_up("booking")) == 1

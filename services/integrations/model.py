@@ -1,0 +1,127 @@
+"""The words of integrations as types; imports nothing heavy."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final
+
+from services.model import ErrorInfo
+from services.security import Secret
+
+SIMULATED: Final = "simulated"
+"""The adapter of a kind for which nothing is configured."""
+
+
+class Kind(StrEnum):
+    """What an integration is for."""
+
+    MESSAGES = "messages"
+    BOOKINGS = "bookings"
+    KNOWLEDGE = "knowledge"
+    CRM = "crm"
+    LLM = "llm"
+
+
+class Origin(StrEnum):
+    """Where it was found."""
+
+    COMPANY = "company"
+    SHARED = "shared"
+    ENVIRONMENT = "environment"
+    SIMULATION = "simulation"
+
+
+GATEWAY_ADAPTERS: Final[Mapping[Kind, str]] = {
+    Kind.MESSAGES: "http-messages",
+    Kind.BOOKINGS: "http-bookings",
+    Kind.KNOWLEDGE: "http-knowledge",
+    Kind.CRM: "http-crm",
+    Kind.LLM: SIMULATED,
+}
+"""The adapter of the generic HTTP service of each kind."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterInfo:
+    """One way of speaking to a service, as its module describes it.
+
+    `config`: what has to or may be said besides the address, name to one sentence; names that end in `*` are
+    required. `secret`: what its secret is called, empty if it has none; `more_secrets`: further ones, name to
+    what it is. `default_url`: where it is unless said otherwise.
+    """
+
+    name: str
+    kind: Kind
+    title: str
+    secret: str = ""
+    secret_required: bool = True
+    default_url: str = ""
+    needs_url: bool = False
+    config: Mapping[str, str] = field(default_factory=dict)
+    more_secrets: Mapping[str, str] = field(default_factory=dict)
+
+    def options(self) -> dict[str, tuple[str, bool]]:
+        """Every config name without its mark, to its sentence and whether it is required."""
+        return {name.rstrip("*"): (text, name.endswith("*")) for name, text in self.config.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class IntegrationInfo:
+    """One integration as stored or found. The secret is never part of it."""
+
+    id: int | None
+    company_id: int | None
+    company: str
+    """Empty for one that serves every company."""
+    kind: Kind
+    adapter: str
+    name: str
+    base_url: str = ""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    enabled: bool = True
+    origin: Origin = Origin.COMPANY
+    created_at: int = 0
+
+    @property
+    def secret_name(self) -> str:
+        return f"integration/{self.id}"
+
+    @property
+    def policy(self) -> str:
+        """The name of the policy around it, and what people call it."""
+        return f"{self.name} ({self.company})" if self.company else self.name
+
+    @property
+    def check_id(self) -> str:
+        """The id of its health check."""
+        return f"integration:{self.id}" if self.id is not None else f"integration:{self.kind}/{self.origin}"
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """An integration ready for use: with its secret, which may be empty."""
+
+    info: IntegrationInfo
+    secret: Secret
+
+    @property
+    def simulated(self) -> bool:
+        return self.info.adapter == SIMULATED
+
+
+@dataclass(frozen=True, slots=True)
+class IntegrationCheck:
+    """The answer to "does it work?". `detail`: what was found, one line."""
+
+    info: IntegrationInfo
+    ok: bool
+    detail: str = ""
+    took_ms: int = 0
+    error: ErrorInfo | None = None
+    code: str = ""
+
+
+Probe = Callable[[Resolved], Awaitable[str]]
+"""Asks the other side something harmless that needs the secret; says what was found. Raises ServiceError."""
