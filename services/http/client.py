@@ -113,6 +113,8 @@ class HttpOptions:
     """What everything goes through; a policy of its own when None."""
     dialect: str = ""
     """Whose error bodies it speaks (see `services.resilience.bodies`); empty for those of the vendor."""
+    explain: Callable[[int, object], ServiceError | None] | None = None
+    """The client's own reading of an error answer, by its status and parsed body; None for the usual one."""
 
 
 class Http:
@@ -301,6 +303,10 @@ class Http:
         if page_says_it and answer.status not in (408, 429) and answer.looks_like_html():
             raise failures.web_page(self.peer, answer.status)
         if not 200 <= answer.status < 300:
+            explain = self._options.explain
+            own = explain(answer.status, self._error_data(answer)) if explain is not None else None
+            if own is not None:
+                raise own
             raise failures.from_status(
                 self.peer, answer.status, answer.headers, self._error_data(answer), self._options.clock.now()
             )

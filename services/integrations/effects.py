@@ -357,6 +357,8 @@ _CERTAIN = frozenset({
     "unreachable", "breaker_open", "limited", "closed", "certificate", "tls", "no_key", "not_taken",
 })  # fmt: skip
 """Codes of failures before anything was ordered; `not_taken`: the other side said so itself."""
+_UNREADABLE = frozenset({"html", "not_json", "truncated", "too_deep", "too_large", "wrong_shape"})
+"""Codes of answers that cannot be read: what they answer may well have been done."""
 
 
 def is_uncertain(error: ServiceError) -> bool:
@@ -371,7 +373,9 @@ def is_uncertain(error: ServiceError) -> bool:
 
 
 def _is_doubtful(error: ServiceError) -> bool:
-    return error.code not in _CERTAIN and error.category in (Category.TIMEOUT, Category.TRANSIENT)
+    if error.code in _CERTAIN:
+        return False
+    return error.code in _UNREADABLE or error.category in (Category.TIMEOUT, Category.TRANSIENT)
 
 
 def _interrupted() -> ServiceError:

@@ -223,6 +223,7 @@ def test_every_attempt_counts_for_what_may_have_happened() -> None:
         earlier(ServiceError("no", category=Category.TRANSIENT, code="unreachable"), DOWN, LATE)
     )
     assert not is_uncertain(NotDone.because(LATE))
+    assert is_uncertain(ServiceError("It answered with a web page", code="html"))
 
 
 async def test_rows_that_belong_to_an_effect_are_written_with_it(
