@@ -1,0 +1,295 @@
+"""When each check is probed, and the probing: one loop, a bounded number of probes at once.
+
+A `Job` is one question: a check's probe, or a round that reads a whole group of checks. While nothing is
+due there is one sleeping task, however many checks there are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import heapq
+import logging
+import random
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from services.clock import Clock
+from services.errors import Category, ServiceError
+from services.health.model import HealthState, Reading
+from services.resilience import advice_of
+from services.security import redact
+from services.text import clean_line
+
+log = logging.getLogger("callboard.health")
+
+FIRST_ROUND: Final = 2.0
+"""Seconds over which the first probes are spread."""
+JITTER: Final = 0.05
+"""By which part of its interval a probe may come earlier or later, so that they do not come in step."""
+TOGETHER: Final = 0.02
+"""Seconds within which what is due is started together."""
+LONGEST_NAP: Final = 60.0
+
+Readings = Sequence[tuple[str, Reading]]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is asked at once. `interval` and `timeout` in seconds. `checks`: whose readings it brings."""
+
+    id: str
+    interval: float
+    timeout: float
+    run: Callable[[], Awaitable[Readings]]
+    checks: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """The end of one job; times in epoch milliseconds."""
+
+    job: Job
+    readings: Readings
+    asked_at: int
+    at: int
+
+
+class Timetable:
+    """What is due when. Pure; times in monotonic seconds given by the caller."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        self._jobs: dict[str, Job] = {}
+        self._due: dict[str, float] = {}
+        self._heap: list[tuple[float, str]] = []
+
+    def __contains__(self, job_id: str) -> bool:
+        return job_id in self._jobs
+
+    @property
+    def jobs(self) -> dict[str, Job]:
+        return self._jobs
+
+    def set_jobs(self, jobs: Iterable[Job], now: float) -> None:
+        """These and no others. One that stays keeps its time, or comes earlier if its interval shrank."""
+        wanted = {job.id: job for job in jobs}
+        for job_id in [job_id for job_id in self._jobs if job_id not in wanted]:
+            del self._jobs[job_id], self._due[job_id]
+        for job_id, job in wanted.items():
+            known = self._jobs.get(job_id)
+            self._jobs[job_id] = job
+            if known is None:
+                self.set_due(job_id, now + self._rng.uniform(0, min(job.interval, FIRST_ROUND)))
+            elif self._due[job_id] > now + job.interval:
+                self.set_due(job_id, now + self._rng.uniform(0, job.interval))
+
+    def set_due(self, job_id: str, at: float) -> None:
+        """Be due then, instead of when it was."""
+        self._due[job_id] = at
+        heapq.heappush(self._heap, (at, job_id))
+
+    def take(self, job_id: str) -> None:
+        """Off the table until it has `begun`, so that it is not started a second time before its turn."""
+        self._due[job_id] = float("inf")
+
+    def begun(self, job_id: str, now: float) -> None:
+        """Put the next time on the table."""
+        job = self._jobs.get(job_id)
+        if job is not None:
+            spread = job.interval * JITTER
+            self.set_due(job_id, now + job.interval + self._rng.uniform(-spread, spread))
+
+    def due(self, now: float) -> list[Job]:
+        """What is due and was not handed out yet, soonest first; each is off the table until `begun`."""
+        found = []
+        while self._heap and self._heap[0][0] <= now + TOGETHER:
+            at, job_id = heapq.heappop(self._heap)
+            if self._due.get(job_id) == at:
+                self._due[job_id] = float("inf")
+                found.append(self._jobs[job_id])
+        return found
+
+    def next_at(self) -> float | None:
+        """When the next one is due; None when nothing is."""
+        while self._heap and self._due.get(self._heap[0][1]) != self._heap[0][0]:
+            heapq.heappop(self._heap)
+        return self._heap[0][0] if self._heap else None
+
+    def due_at(self, job_id: str) -> float | None:
+        due = self._due.get(job_id)
+        return due if due is not None and due != float("inf") else None
+
+
+class Runner:
+    """Probes what is due. `told` gets every end; its place is free again when that has returned."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        told: Callable[[Probed], Awaitable[None]],
+        *,
+        began: Callable[[Job], None] = lambda job: None,
+        concurrency: int = 16,
+        rng: random.Random | None = None,
+    ) -> None:
+        self.table = Timetable(rng or random.Random())
+        self._clock = clock
+        self._told = told
+        self._began = began
+        self._concurrency = concurrency
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._ready: deque[Job] = deque()
+        self._wake = asyncio.Event()
+        self._loop: asyncio.Task[None] | None = None
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._running or self._ready)
+
+    @property
+    def started(self) -> bool:
+        return self._loop is not None
+
+    def start(self) -> None:
+        """Begin to probe by the timetable."""
+        if self._loop is None:
+            self._loop = asyncio.create_task(self._run(), name="health")
+
+    async def stop(self) -> None:
+        """Stop probing; what is under way is cancelled and awaited."""
+        loop, self._loop = self._loop, None
+        tasks = [*self._running.values(), *([loop] if loop is not None else [])]
+        self._ready.clear()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._running.clear()
+
+    def set_jobs(self, jobs: Iterable[Job]) -> None:
+        """Probe these and no others from now on."""
+        self.table.set_jobs(jobs, self._clock.monotonic())
+        self._wake.set()
+
+    def expedite(self, job_ids: Iterable[str]) -> None:
+        """Probe these as soon as there is room."""
+        now = self._clock.monotonic()
+        for job_id in job_ids:
+            if job_id in self.table and job_id not in self._running:
+                due = self.table.due_at(job_id)
+                if due is not None and due > now:
+                    self.table.set_due(job_id, now)
+        self._wake.set()
+
+    async def check(self, job_ids: Iterable[str]) -> None:
+        """Probe these now and wait for their ends; one that is under way is waited for instead."""
+        waiting = []
+        for job_id in dict.fromkeys(job_ids):
+            job = self.table.jobs.get(job_id)
+            if job is None:
+                continue
+            if job_id not in self._running:
+                self._ready = deque(each for each in self._ready if each.id != job_id)
+                self.table.take(job_id)
+                self._ready.append(job)
+            waiting.append(job_id)
+        self._fill()
+        for job_id in waiting:
+            while job_id in self._running or any(job.id == job_id for job in self._ready):
+                task = self._running.get(job_id) or next(iter(self._running.values()), None)
+                if task is None:
+                    break  # it was stopped meanwhile
+                await asyncio.wait({task})
+
+    def tick(self) -> None:
+        """Start what is due, as far as there is room."""
+        self._ready.extend(self.table.due(self._clock.monotonic()))
+        self._fill()
+
+    async def _run(self) -> None:
+        while True:
+            self._wake.clear()
+            self.tick()
+            upcoming = self.table.next_at()
+            nap = LONGEST_NAP if upcoming is None else upcoming - self._clock.monotonic()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), min(LONGEST_NAP, max(0.0, nap)))
+
+    def _fill(self) -> None:
+        while self._ready and len(self._running) < self._concurrency:
+            job = self._ready.popleft()
+            if job.id in self._running or job.id not in self.table:
+                continue
+            self.table.begun(job.id, self._clock.monotonic())
+            self._began(job)
+            self._running[job.id] = asyncio.create_task(self._probe(job), name=f"probe {job.id}")
+
+    async def _probe(self, job: Job) -> None:
+        asked_at = self._clock.now()
+        try:
+            readings = await asked(job)
+            await self._told(Probed(job, readings, asked_at, self._clock.now()))
+        except Exception:
+            log.exception("what the check %s found could not be taken in", job.id)
+        finally:
+            self._running.pop(job.id, None)
+            self._fill()
+
+
+async def asked(job: Job) -> Readings:
+    """The readings of one job; whatever goes wrong is a reading. Raises only when it is cancelled."""
+    try:
+        async with asyncio.timeout(job.timeout):
+            found = await job.run()
+    except TimeoutError:
+        found = [(check_id, silent(job.timeout)) for check_id in job.checks]
+    except ServiceError as error:
+        found = [(check_id, failed(error)) for check_id in job.checks]
+    except Exception as error:
+        log.exception("the check %s failed", job.id)
+        lines = str(error).strip().splitlines()
+        reason = lines[0] if lines else "no reason given"
+        broken = Reading(
+            HealthState.DOWN,
+            f"The check itself failed: {reason}",
+            "Report this with the log; what is checked may be well",
+            Category.PERMANENT.value,
+        )
+        found = [(check_id, broken) for check_id in job.checks]
+    return [(check_id, _clean(reading)) for check_id, reading in found]
+
+
+def silent(seconds: float) -> Reading:
+    """The reading of something that did not answer in time."""
+    return Reading(
+        HealthState.DOWN,
+        f"No answer within {seconds:g} s",
+        "Check the network and the vendor's status page",
+        Category.TIMEOUT.value,
+    )
+
+
+def failed(error: ServiceError, took_ms: float | None = None) -> Reading:
+    """The reading of a failure. One that says "not so fast" is a sign of life: degraded, not down."""
+    mild = error.category is Category.RATE_LIMIT
+    return Reading(
+        HealthState.DEGRADED if mild else HealthState.DOWN,
+        error.message,
+        advice_of(error),
+        error.category.value,
+        took_ms,
+    )
+
+
+def _clean(reading: Reading) -> Reading:
+    """Without secrets and without what could disturb a terminal: part of it came from elsewhere."""
+    if not reading.message and not reading.advice and not reading.facts:
+        return reading
+    return replace(
+        reading,
+        message=clean_line(redact(reading.message)),
+        advice=clean_line(redact(reading.advice)),
+        facts=tuple((clean_line(label), clean_line(redact(value))) for label, value in reading.facts),
+    )
