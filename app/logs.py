@@ -1,4 +1,5 @@
-"""Log files: the program's own, and the sync log with the detail of every failure; rotated and redacted."""
+"""Log files, rotated and redacted: the program's own, the sync log with the detail of every failure, and the
+requests that the API answered."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from app.paths import ensure
 from services.security import RedactingFilter
 
 SYNC_LOG = "sync.log"
+ACCESS_LOG = "access.log"
 PROGRAM_LOG = "callboard.log"
 LARGEST = 2_000_000
 KEPT = 5
@@ -30,6 +32,10 @@ def set_up(folder: Path, level: str) -> None:
         ensure(folder)
         root.addHandler(_handler(folder / PROGRAM_LOG))
         logging.getLogger("callboard.sync").addHandler(_handler(folder / SYNC_LOG))
+        # Alone in its file: a scraper every second would push everything else out of the program's log.
+        access = logging.getLogger("callboard.access")
+        access.addHandler(_handler(folder / ACCESS_LOG))
+        access.propagate = False
     except OSError:
         root.addHandler(logging.NullHandler())
 

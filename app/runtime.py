@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from app.paths import Paths, paths_from
-from app.settings import PASSPHRASE_VARIABLE, Settings, load_settings, secret_service
+from app.settings import PASSPHRASE_VARIABLE, Settings, load_settings, secret_from, secret_service
 from services.container import ConsoleOptions, Gateway, ServiceOptions, Services
 from services.errors import ServiceError, UsageError
 from services.resilience import Limits
@@ -79,7 +79,7 @@ def _options(paths: Paths, settings: Settings, environ: Mapping[str, str]) -> Se
         secrets_file=paths.secrets_file,
         secret_store=settings.secret_store,
         secret_service=secret_service(settings, paths),
-        passphrase=environ.get(PASSPHRASE_VARIABLE) or None,
+        passphrase=secret_from(environ, PASSPHRASE_VARIABLE),
         timezone=settings.timezone or machine_zone(environ),
         stale_after_minutes=settings.stale_after,
         hourly_sync=settings.hourly_sync,

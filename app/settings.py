@@ -31,7 +31,19 @@ from services.text import clean_line
 
 PREFIX = "CALLBOARD_"
 PASSPHRASE_VARIABLE = "CALLBOARD_PASSPHRASE"  # noqa: S105 - the name of a variable, not a secret
-OTHER_VARIABLES = frozenset({HOME_VARIABLE, PASSPHRASE_VARIABLE, "CALLBOARD_OPENAPI_DIR"})
+TOKEN_VARIABLE = "CALLBOARD_API_TOKEN"  # noqa: S105 - the name of a variable, not a secret
+IN_FILE = "_FILE"
+"""`CALLBOARD_PASSPHRASE_FILE` names a file that holds what `CALLBOARD_PASSPHRASE` would."""
+OTHER_VARIABLES = frozenset(
+    {
+        HOME_VARIABLE,
+        PASSPHRASE_VARIABLE,
+        PASSPHRASE_VARIABLE + IN_FILE,
+        TOKEN_VARIABLE,
+        TOKEN_VARIABLE + IN_FILE,
+        "CALLBOARD_OPENAPI_DIR",
+    }
+)
 TEST_PREFIX = "CALLBOARD_TEST_"
 
 # -- the table ------------------------------------------------------------------------------------
@@ -290,6 +302,36 @@ def _line_of(key: str, source: str) -> str:
     """`, line 3` where the key stands in the file, or nothing when it cannot be told."""
     found = re.search(rf"""(?m)^\s*\[?\s*["']?{re.escape(key)}["']?\s*[.=\]]""", source)
     return f", line {source.count(chr(10), 0, found.end()) + 1}" if found else ""
+
+
+def secret_from(environ: Mapping[str, str], name: str) -> str | None:
+    """A secret of the environment: the variable itself, else the file that `<name>_FILE` names.
+
+    One line end at the file's end is not part of it. An empty variable counts as not set. Raises
+    UsageError for a file that cannot be read or holds nothing.
+    """
+    if environ.get(name):
+        return environ[name]
+    file = environ.get(name + IN_FILE)
+    if not file:
+        return None
+    try:
+        text = Path(file).read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text"
+        raise UsageError(
+            f"The file that {name + IN_FILE} names cannot be read: {reason}",
+            advice=f"Correct the path, or unset {name + IN_FILE}",
+            code="secret_unreadable",
+        ) from None
+    secret = text.removesuffix("\n").removesuffix("\r")
+    if not secret:
+        raise UsageError(
+            f"The file that {name + IN_FILE} names is empty",
+            advice=f"Write the secret into it, or unset {name + IN_FILE}",
+            code="secret_empty",
+        )
+    return secret
 
 
 def machine_zone(environ: Mapping[str, str]) -> str:

@@ -149,7 +149,7 @@ async def _settings(paths: Paths, loaded: Loaded) -> list[Finding]:
 
 
 async def _open_secrets(paths: Paths, loaded: Loaded) -> SecretStore:
-    from app.settings import PASSPHRASE_VARIABLE, secret_service
+    from app.settings import PASSPHRASE_VARIABLE, secret_from, secret_service
     from services.security import open_store
 
     # Giving the passphrase to a file that is not there would make the file.
@@ -157,7 +157,7 @@ async def _open_secrets(paths: Paths, loaded: Loaded) -> SecretStore:
     return await open_store(
         loaded.settings.secret_store,
         file=paths.secrets_file,
-        passphrase=os.environ.get(PASSPHRASE_VARIABLE) if there else None,
+        passphrase=secret_from(os.environ, PASSPHRASE_VARIABLE) if there else None,
         service=secret_service(loaded.settings, paths),
     )
 

@@ -148,7 +148,7 @@ MIRROR_AGE = or_null(
 )
 
 SERVE_EVENT: Schema = {
-    **object_of({"event": one_of(("started", "role", "run", "problem", "stopped")), "at": TIME}),
+    **object_of({"event": one_of(("started", "listening", "role", "run", "problem", "stopped")), "at": TIME}),
     "description": "what else it has depends on `event`",
     "oneOf": [
         object_of(
@@ -156,6 +156,13 @@ SERVE_EVENT: Schema = {
                 "event": {"const": "started"},
                 "log": {**TEXT, "description": "the file that has the detail of every failure"},
                 "schedules": list_of(object_of({"cause": TEXT, "forced": FLAG, "next_at": TIME})),
+            }
+        ),
+        object_of(
+            {
+                "event": {"const": "listening"},
+                "urls": list_of({**TEXT, "description": "where the HTTP API is, one for each address"}),
+                "token": {**FLAG, "description": "a token is set; without one only up or down is told"},
             }
         ),
         object_of(

@@ -1,0 +1,199 @@
+"""Health as JSON documents: plain dictionaries made from a view. Times are ISO 8601 in UTC.
+
+Every document names its contract first (`"schema": "callboard.api.health/1"`): adding a member keeps the
+number, taking one away or changing its meaning raises it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from app import __version__
+from app.output import iso
+from services.health.model import Beat, CheckKind, CheckView, HealthState, HealthView, Overall
+from services.security import redact
+
+Document = dict[str, Any]
+
+MOST_PROBLEMS: Final = 100
+"""How many checks that are not well the overall document lists; it counts all."""
+MOST_PAGE: Final = 500
+DEPENDENCIES: Final = (CheckKind.PROVIDER, CheckKind.INTEGRATION, CheckKind.SYSTEM)
+_ILL: Final = {HealthState.DOWN: 0, HealthState.DEGRADED: 1}
+
+
+def up_or_down(view: HealthView) -> str:
+    """All that is told without a token: `down` is unhealthy, everything else `up`."""
+    return "down" if view.overall is Overall.UNHEALTHY else "up"
+
+
+def health(view: HealthView) -> Document:
+    """The whole in one look: the verdict, its reason, counts, and what is not well (the worst first)."""
+    ill = sorted(
+        (check for check in view.checks if check.state in _ILL),
+        key=lambda check: (bool(check.held_by), _ILL[check.state], -check.dependents, check.id),
+    )
+    return {
+        "schema": "callboard.api.health/1",
+        "status": up_or_down(view),
+        "overall": view.overall.value,
+        "reason": _masked(view.reason),
+        "version": __version__,
+        "watching": view.started,
+        "checked_at": iso(view.checked_at),
+        "counts": counts(view.checks),
+        "kinds": {
+            kind.value: counts([check for check in view.checks if check.kind is kind]) for kind in CheckKind
+        },
+        "problems": [_problem(check) for check in ill[:MOST_PROBLEMS]],
+        "problems_total": len(ill),
+    }
+
+
+def agents(view: HealthView, *, company: str, state: HealthState | None, offset: int, limit: int) -> Document:
+    """One page of the agents' checks, in the order of the view."""
+    of_agents = [check for check in view.checks if check.kind is CheckKind.AGENT]
+    found = [
+        check
+        for check in of_agents
+        if company.casefold() in ("", check.company.casefold()) and (state is None or check.state is state)
+    ]
+    return {
+        "schema": "callboard.api.agents/1",
+        "checked_at": iso(view.checked_at),
+        "counts": counts(of_agents),
+        "total": len(found),
+        "offset": offset,
+        "agents": [check_document(check) for check in found[offset : offset + limit]],
+    }
+
+
+def agent(view: HealthView, found: Sequence[CheckView]) -> Document:
+    """Every agent of that name, or the one with that id, with facts and the latest probes."""
+    return {
+        "schema": "callboard.api.agent/1",
+        "checked_at": iso(view.checked_at),
+        "agents": [detail_document(check) for check in found],
+    }
+
+
+def orchestrator(view: HealthView) -> Document:
+    """What routes requests to agents. `configured` is false where nothing is watched for it."""
+    checks = [check for check in view.checks if check.kind is CheckKind.ORCHESTRATOR]
+    return {
+        "schema": "callboard.api.orchestrator/1",
+        "checked_at": iso(view.checked_at),
+        "configured": bool(checks),
+        "counts": counts(checks),
+        "checks": [detail_document(check) for check in checks],
+    }
+
+
+def dependencies(view: HealthView, *, offset: int, limit: int) -> Document:
+    """What the agents and this program hang on: providers, integrations, the system."""
+    by_kind = {kind: [check for check in view.checks if check.kind is kind] for kind in DEPENDENCIES}
+    found = [check for kind in DEPENDENCIES for check in by_kind[kind]]
+    return {
+        "schema": "callboard.api.dependencies/1",
+        "checked_at": iso(view.checked_at),
+        "counts": {kind.value: counts(by_kind[kind]) for kind in DEPENDENCIES},
+        "total": len(found),
+        "offset": offset,
+        "dependencies": [check_document(check) for check in found[offset : offset + limit]],
+    }
+
+
+def counts(checks: Iterable[CheckView]) -> dict[str, int]:
+    """How many checks are in each state."""
+    found = dict.fromkeys((state.value for state in HealthState), 0)
+    for check in checks:
+        found[check.state.value] += 1
+    return found
+
+
+def check_document(check: CheckView) -> Document:
+    """One check, without its history."""
+    breaker = check.breaker
+    return {
+        "id": check.id,
+        "kind": check.kind.value,
+        "name": check.name,
+        "company": check.company,
+        "state": check.state.value,
+        "since": iso(check.since),
+        "checked_at": iso(check.checked_at),
+        "next_at": iso(check.next_at),
+        "message": _masked(check.message),
+        "advice": _masked(check.advice),
+        "category": check.category,
+        "took_ms": check.took_ms,
+        "simulated": check.simulated,
+        "failures": check.failures,
+        "failure_threshold": check.failure_threshold,
+        "held_by": check.held_by,
+        "dependents": check.dependents,
+        "uptime_24h": check.uptime_24h,
+        "uptime_30d": check.uptime_30d,
+        "p50_ms": check.p50_ms,
+        "p95_ms": check.p95_ms,
+        "breaker": breaker
+        and {
+            "state": breaker.state.value,
+            "failures": breaker.failures,
+            "reopens_in": breaker.reopens_in,
+            "shared": breaker.shared,
+            "degraded": breaker.degraded,
+        },
+        "budgets": [
+            {
+                "level": budget.level.value,
+                "window": budget.window,
+                "limit": budget.limit,
+                "used": budget.used,
+                "remaining": budget.remaining,
+                "frees_in": budget.frees_in,
+            }
+            for budget in check.budgets
+        ],
+        "maintenance_until": iso(check.maintenance_until),
+        "last_error": {
+            "message": _masked(check.last_error),
+            "advice": _masked(check.last_error_advice),
+            "at": iso(check.last_error_at),
+        }
+        if check.last_error
+        else None,
+    }
+
+
+def detail_document(check: CheckView) -> Document:
+    """One check with its facts and its latest probes, oldest first."""
+    return {
+        **check_document(check),
+        "facts": [{"label": label, "value": _masked(value)} for label, value in check.facts],
+        "beats": [_beat(beat) for beat in check.beats],
+    }
+
+
+def _beat(beat: Beat) -> Document:
+    return {"at": iso(beat.at), "state": beat.state.value, "took_ms": beat.took_ms}
+
+
+def _problem(check: CheckView) -> Document:
+    return {
+        "id": check.id,
+        "kind": check.kind.value,
+        "name": check.name,
+        "company": check.company,
+        "state": check.state.value,
+        "since": iso(check.since),
+        "message": _masked(check.message),
+        "advice": _masked(check.advice),
+        "held_by": check.held_by,
+    }
+
+
+def _masked(text: str) -> str:
+    """What came from a vendor's answer may quote a key; most checks are well and say nothing."""
+    return redact(text) if text else ""
