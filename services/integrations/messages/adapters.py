@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from services.integrations.messages.model import Channel
-from services.integrations.registry import AdapterInfo, Kind
+from services.integrations.model import AdapterInfo, Kind
 
 TWILIO_SMS: Final = "twilio-sms"
 SMTP: Final = "smtp"
@@ -28,6 +28,7 @@ ADAPTERS: Final[tuple[AdapterInfo, ...]] = (
             "messaging_service": "The messaging service that chooses the sender: MG and 32 characters",
             "status_callback": "The public address of /webhooks/twilio/messages, where Twilio reports to",
         },
+        more_secrets={"shared_key": "shared key, where Twilio signs its reports with one (SHA-256)"},
     ),
     AdapterInfo(
         SMTP,
@@ -54,6 +55,10 @@ ADAPTERS: Final[tuple[AdapterInfo, ...]] = (
         config={
             "phone_number_id*": "The id of the sending number in the WhatsApp manager, digits only",
             "version": "The version of the Graph API; v23.0 unless said otherwise",
+        },
+        more_secrets={
+            "app_secret": "app secret, with which Meta signs its reports",
+            "verify_token": "verify token, which Meta repeats when the webhook is set up",
         },
     ),
     AdapterInfo(
@@ -92,18 +97,12 @@ OF_CHANNEL: Final[Mapping[Channel, str]] = {
 }
 """The adapter made for each channel; the HTTP service and the simulation serve all of them."""
 
-WEBHOOK_SECRETS: Final[Mapping[str, Mapping[str, str]]] = {
-    WHATSAPP: {
-        "app_secret": "The app's secret, with which Meta signs its reports",
-        "verify_token": "The word that Meta repeats when the webhook is set up",
-    },
-    TWILIO_SMS: {
-        "shared_key": "The shared key, if Twilio signs with one (SHA-256) and not with the auth token",
-    },
-}
-"""Secrets besides the first one, for checking what comes in; stored under `integration/17/app_secret`."""
-
 
 def serves(adapter: str, channel: Channel) -> bool:
     """Whether messages of this channel can go this way."""
     return adapter in (OF_CHANNEL[channel], GATEWAY)
+
+
+def can_be_asked(adapter: str) -> bool:
+    """Whether its provider says, when asked, what became of a message."""
+    return adapter in (TWILIO_SMS, PHONE, GATEWAY)

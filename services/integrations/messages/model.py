@@ -86,6 +86,8 @@ class Report:
     simulated: bool = False
     at: int | None = None
     dedup: str = ""
+    last: bool = False
+    """Nothing more will be told, whatever the state."""
 
     @property
     def key(self) -> str:

@@ -23,8 +23,8 @@ MOST_CHARACTERS: Final = {
 class MessageAdapter(Protocol):
     """One integration, ready for use. Belongs to one event loop. Errors are `ServiceError`."""
 
-    def checked(self, order: Order) -> Order:
-        """The order as it would be sent, its recipient in canonical form. Raises UsageError; asks nobody."""
+    async def checked(self, order: Order) -> Order:
+        """The order as it would be sent, its recipient in canonical form. Raises UsageError."""
         ...
 
     async def send(self, order: Order) -> Report:
@@ -116,3 +116,21 @@ def one_line(text: str, what: str, longest: int = 256) -> str:
             code="bad_recipient",
         )
     return plain
+
+
+def phone_number(text: str) -> str:
+    """E.164. Raises UsageError."""
+    from services.calls.telephony.numbers import parse_number
+
+    try:
+        return parse_number(text)
+    except ServiceError as error:
+        failure = UsageError(error.message, advice=error.advice, code=error.code)
+    raise failure
+
+
+def text_of(value: object) -> str:
+    """A text or whole number as text; empty for anything else."""
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        return ""
+    return str(value)

@@ -24,7 +24,7 @@ from services.errors import Category, ServiceError, UsageError
 from services.http.addresses import is_loopback
 from services.integrations.messages.model import MessageRow, MessageState, Order, Report
 from services.integrations.messages.port import cannot_tell, one_line, require_text, subject_of
-from services.integrations.registry import IntegrationInfo
+from services.integrations.model import IntegrationInfo
 from services.resilience import Attempt, Policy
 from services.security import Secret
 from services.text import clean_line
@@ -141,7 +141,7 @@ class SmtpAdapter:
     def __repr__(self) -> str:
         return f"SmtpAdapter({self.server.host}:{self.server.port})"
 
-    def checked(self, order: Order) -> Order:
+    async def checked(self, order: Order) -> Order:
         require_text(order)
         subject = order.subject.strip()
         if not subject:

@@ -1,0 +1,132 @@
+"""Reports that providers send unasked: checked against every secret that could have signed them, then stored.
+
+Nothing is stored of what is not signed, and a report reaches only messages of an integration whose secret
+signed it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from services.clock import Clock
+from services.errors import ServiceError, UsageError
+from services.integrations.messages import adapters as names
+from services.integrations.messages import store, webhooks
+from services.integrations.messages.model import Report
+from services.integrations.messages.webhooks import Answer, Reported
+from services.integrations.model import IntegrationInfo, Kind
+from services.security import SecretStore
+from services.storage import Database
+
+if TYPE_CHECKING:
+    from services.integrations.registry import IntegrationService
+
+log = logging.getLogger(__name__)
+
+
+class Receiver:
+    """Answers webhooks. `take` writes one report to one message."""
+
+    def __init__(
+        self,
+        open_database: Callable[[], Awaitable[Database]],
+        open_secrets: Callable[[], Awaitable[SecretStore]],
+        integrations: IntegrationService,
+        clock: Clock,
+        take: Callable[[str, Report, str], Awaitable[Any]],
+    ) -> None:
+        self._open_database = open_database
+        self._open_secrets = open_secrets
+        self._integrations = integrations
+        self._clock = clock
+        self._store = take
+
+    async def whatsapp_challenge(self, query: Mapping[str, str]) -> Answer:
+        tokens = [await self._secret(info, "verify_token") for info in await self._of(names.WHATSAPP)]
+        return webhooks.challenge_of(query, tokens)
+
+    async def whatsapp(self, headers: Mapping[str, str], body: bytes) -> Answer:
+        if len(body) > webhooks.MOST_BYTES:
+            return webhooks.TOO_LARGE
+        signers = [
+            info
+            for info in await self._of(names.WHATSAPP)
+            if webhooks.hub_signature_fits(await self._secret(info, "app_secret"), headers, body)
+        ]
+        if not signers:
+            return webhooks.NOT_SIGNED
+        found = webhooks.read_whatsapp(body)
+        if found is None:
+            return webhooks.UNREADABLE
+        by_number = {str(info.config.get("phone_number_id", "")): info for info in signers}
+        # One app may serve several numbers: the report goes to those of its own number.
+        return await self._stored(
+            ([by_number[number]] if number in by_number else signers, reported) for number, reported in found
+        )
+
+    async def twilio(self, headers: Mapping[str, str], body: bytes, url: str) -> Answer:
+        if len(body) > webhooks.MOST_BYTES:
+            return webhooks.TOO_LARGE
+        fields = dict(webhooks.parse_form(body))
+        account = fields.get("AccountSid", "")
+        signers = []
+        for info in await self._of(names.TWILIO_SMS):
+            if not webhooks.same(str(info.config.get("account_sid", "")), account):
+                continue
+            token, shared = await self._secret(info, ""), await self._secret(info, "shared_key")
+            if webhooks.twilio_signature_fits(token, shared, url, headers, body):
+                signers.append(info)
+        if not signers:
+            return webhooks.NOT_SIGNED
+        reported = webhooks.read_twilio(fields, urlsplit(url).query)
+        return await self._stored([] if reported is None else [(signers, reported)])
+
+    async def chat(self, headers: Mapping[str, str], body: bytes) -> Answer:
+        if len(body) > webhooks.MOST_BYTES:
+            return webhooks.TOO_LARGE
+        now = self._clock.now()
+        signers = [
+            info
+            for info in await self._of(names.CHAT)
+            if webhooks.standard_signature_fits(await self._secret(info, ""), headers, body, now)
+        ]
+        if not signers:
+            return webhooks.NOT_SIGNED
+        reported = webhooks.read_chat(body)
+        return webhooks.UNREADABLE if reported is None else await self._stored([(signers, reported)])
+
+    async def _stored(self, found: Iterable[tuple[list[IntegrationInfo], Reported]]) -> Answer:
+        """Write every report to its message; what is about no message of ours is answered all the same."""
+        try:
+            database = await self._open_database()
+            for signers, reported in found:
+                ids = {info.id for info in signers if info.id is not None}
+                message_id = await database.read(
+                    lambda session, ids=ids, reported=reported: store.find_reported(  # type: ignore[misc]
+                        session, ids, reported.message_id, reported.provider_id
+                    )
+                )
+                if message_id is None:
+                    continue
+                try:
+                    await self._store(message_id, reported.report, "report")
+                except UsageError:
+                    continue  # deleted in this moment
+        except ServiceError as error:
+            log.warning("a report could not be stored: %s", error.message)
+            return webhooks.TRY_AGAIN
+        return webhooks.OK
+
+    async def _of(self, adapter: str) -> list[IntegrationInfo]:
+        return [
+            info
+            for info in await self._integrations.list()
+            if info.kind is Kind.MESSAGES and info.adapter == adapter and info.id is not None
+        ]
+
+    async def _secret(self, info: IntegrationInfo, name: str) -> str:
+        path = f"{info.secret_name}/{name}" if name else info.secret_name
+        return await (await self._open_secrets()).get(path) or ""
