@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from services.resilience.breaker import Breaker, BreakerOptions, BreakerState, BreakerView
-from services.resilience.limits import Budget, Decision, Level, Limits, MemoryWindows, RateLimiter, Subject
+from services.resilience.breaker import Breaker, BreakerOptions, BreakerState, BreakerView, Outcome
+from services.resilience.limits import (
+    Budget,
+    Decision,
+    Level,
+    Limits,
+    MemoryWindows,
+    RateLimiter,
+    Subject,
+    Windows,
+)
 from services.resilience.policy import Fallback, Policies, Policy, PolicyStats, PolicyView, Result, Source
 from services.resilience.retry import Attempt, RetryOptions
-from services.resilience.rules import RULES, Rule, advice_of, is_retried, rule_of, trips
+from services.resilience.rules import RULES, Rule, advice_of, duration, is_retried, rule_of, trips
 
 __all__ = [
     "RULES",
@@ -21,6 +30,7 @@ __all__ = [
     "Level",
     "Limits",
     "MemoryWindows",
+    "Outcome",
     "Policies",
     "Policy",
     "PolicyStats",
@@ -31,7 +41,9 @@ __all__ = [
     "Rule",
     "Source",
     "Subject",
+    "Windows",
     "advice_of",
+    "duration",
     "is_retried",
     "rule_of",
     "trips",

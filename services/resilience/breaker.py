@@ -9,10 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from itertools import count
+from typing import Final, Protocol
 
 from services.clock import Clock
 from services.errors import Category, ServiceError
+from services.resilience.rules import duration
+
+GLANCE: Final = 1.0
+"""Seconds after which to ask again while others are trying: they may be done any moment."""
 
 
 class BreakerState(StrEnum):
@@ -21,6 +26,17 @@ class BreakerState(StrEnum):
     CLOSED = "closed"
     OPEN = "open"
     HALF_OPEN = "half_open"
+
+
+class Outcome(StrEnum):
+    """How a call ended, as far as the dependency's health goes."""
+
+    SUCCEEDED = "succeeded"
+    """It answered, be it with a refusal that is no sign of illness."""
+    FAILED = "failed"
+    """It is unwell."""
+    RELEASED = "released"
+    """The call ended without telling anything about it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +53,10 @@ class BreakerOptions:
     probe_seconds: float = 120.0
     """After which a half-open call that never reported back no longer holds its place (its process died)."""
 
+    def __post_init__(self) -> None:
+        if min(self.failure_threshold, self.success_threshold, self.half_open_concurrency) < 1:
+            raise ValueError("a breaker with a threshold or a concurrency below 1 would never close again")
+
 
 @dataclass(frozen=True, slots=True)
 class BreakerView:
@@ -44,8 +64,10 @@ class BreakerView:
 
     state: BreakerState
     failures: int = 0
+    """Failed calls in a row; those that opened it, while open."""
     successes: int = 0
     probing: int = 0
+    """Calls that are just trying, half open."""
     reopens_in: float = 0.0
     shared: bool = False
     """Whether other processes see the same."""
@@ -55,11 +77,13 @@ class BreakerView:
 
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """Leave to make one call; given back with its outcome."""
+    """Leave to make one call; given back with its outcome, once."""
 
     generation: int
     probe: str = ""
     """The name of the half-open place it holds, empty when closed."""
+    shared: bool = False
+    """Whether the shared store gave it, and so is told of its outcome."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +91,8 @@ class Refusal:
     """No leave. `seconds`: when to ask again at the earliest."""
 
     seconds: float
+    trying: bool = False
+    """Whether that is because others are just trying, and not because it is open."""
 
 
 class Machine:
@@ -80,6 +106,7 @@ class Machine:
         self.generation = 0
         self._opened_at = 0.0
         self._probes: dict[str, float] = {}
+        self._names = count(1)
 
     def admit(self, now: float) -> Permit | Refusal:
         """Leave for one call at the time `now`, or when to ask again."""
@@ -93,55 +120,61 @@ class Machine:
         self._forget_dead(now)
         if len(self._probes) >= self.options.half_open_concurrency:
             oldest = min(self._probes.values())
-            return Refusal(max(0.0, min(1.0, oldest + self.options.probe_seconds - now)))
-        name = f"{self.generation}.{now!r}.{len(self._probes)}"
+            return Refusal(max(0.0, min(GLANCE, oldest + self.options.probe_seconds - now)), trying=True)
+        name = str(next(self._names))
         self._probes[name] = now
         return Permit(self.generation, name)
 
-    def succeeded(self, permit: Permit, now: float) -> None:
-        """The dependency answered, be it with a refusal that is no sign of illness."""
+    def report(self, permit: Permit, outcome: Outcome, now: float) -> None:
+        """The call of this permit ended so. It counts only for the generation it began in."""
         if permit.generation != self.generation:
             return
         self._probes.pop(permit.probe, None)
-        self.failures = 0
-        if self.state is BreakerState.HALF_OPEN:
-            self.successes += 1
-            if self.successes >= self.options.success_threshold:
-                self._become(BreakerState.CLOSED)
+        if outcome is Outcome.SUCCEEDED:
+            self.failures = 0
+            if self.state is BreakerState.HALF_OPEN:
+                self.successes += 1
+                if self.successes >= self.options.success_threshold:
+                    self._become(BreakerState.CLOSED)
+        elif outcome is Outcome.FAILED:
+            self.failures += 1
+            if self.state is BreakerState.HALF_OPEN or self.failures >= self.options.failure_threshold:
+                self.trip(now)
+
+    def succeeded(self, permit: Permit, now: float) -> None:
+        """The dependency answered, be it with a refusal that is no sign of illness."""
+        self.report(permit, Outcome.SUCCEEDED, now)
 
     def failed(self, permit: Permit, now: float) -> None:
         """The dependency is unwell."""
-        if permit.generation != self.generation:
-            return
-        self._probes.pop(permit.probe, None)
-        self.failures += 1
-        if self.state is BreakerState.HALF_OPEN or self.failures >= self.options.failure_threshold:
-            self._open(now)
+        self.report(permit, Outcome.FAILED, now)
 
     def released(self, permit: Permit) -> None:
         """The call ended without telling anything about the dependency."""
-        self._probes.pop(permit.probe, None)
+        self.report(permit, Outcome.RELEASED, 0.0)
 
     def reset(self) -> None:
-        """Close it by hand."""
+        """Close it."""
         self._become(BreakerState.CLOSED)
 
     def trip(self, now: float) -> None:
-        """Open it by hand."""
-        self._open(now)
-
-    def view(self, now: float) -> BreakerView:
-        left = 0.0
-        state = self.state
-        if state is BreakerState.OPEN:
-            left = max(0.0, self._opened_at + self.options.open_seconds - now)
-        return BreakerView(state, self.failures, self.successes, len(self._probes), left)
-
-    def _open(self, now: float) -> None:
+        """Open it, or let it stay open from now on as long as at first."""
         failures = self.failures
         self._become(BreakerState.OPEN)
         self.failures = failures
         self._opened_at = now
+
+    def adopt(self, view: BreakerView, now: float) -> None:
+        """Go on from what another one is like; permits given before count no more."""
+        self._become(view.state)
+        self._opened_at = now + view.reopens_in - self.options.open_seconds
+        self.failures, self.successes = view.failures, view.successes
+
+    def view(self, now: float) -> BreakerView:
+        left = 0.0
+        if self.state is BreakerState.OPEN:
+            left = max(0.0, self._opened_at + self.options.open_seconds - now)
+        return BreakerView(self.state, self.failures, self.successes, len(self._probes), left)
 
     def _become(self, state: BreakerState) -> None:
         self.state = state
@@ -156,18 +189,32 @@ class Machine:
 
 
 class SharedBreakers(Protocol):
-    """Breakers that several processes see. Methods raise `ServiceError` when the store is lost."""
+    """Breakers that several processes see. Methods raise `ServiceError` when the store is lost.
 
-    async def admit(self, name: str, options: BreakerOptions) -> Permit | Refusal: ...
-    async def report(self, name: str, options: BreakerOptions, permit: Permit, outcome: str) -> None:
-        """`outcome` is `succeeded`, `failed` or `released`."""
+    Each answers with the breaker as it is after it.
+    """
+
+    async def admit(self, name: str, options: BreakerOptions) -> tuple[Permit | Refusal, BreakerView]: ...
+
+    async def report(
+        self, name: str, options: BreakerOptions, permit: Permit, outcome: Outcome
+    ) -> BreakerView: ...
+
+    def report_later(self, name: str, options: BreakerOptions, permit: Permit, outcome: Outcome) -> None:
+        """The same without waiting for it, and without an answer."""
 
     async def view(self, name: str, options: BreakerOptions) -> BreakerView: ...
-    async def force(self, name: str, options: BreakerOptions, *, open_it: bool) -> None: ...
+
+    async def force(self, name: str, options: BreakerOptions, *, open_it: bool) -> BreakerView:
+        """Open or close it by hand."""
 
 
 class Breaker:
-    """One dependency's breaker. Belongs to one event loop."""
+    """One dependency's breaker. Belongs to one event loop.
+
+    With `shared` the other processes' calls count too. While that store is lost this process goes on by
+    itself, from what was known last, and the view says `degraded`.
+    """
 
     def __init__(
         self,
@@ -175,63 +222,147 @@ class Breaker:
         options: BreakerOptions,
         clock: Clock,
         *,
+        shared: SharedBreakers | None = None,
         on_change: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = name
+        self.options = options
         self._clock = clock
         self._machine = Machine(options)
+        self._shared = shared
+        self._degraded = False
+        self._probing = 0
+        """How many are trying, as the shared store said last."""
         self._on_change = on_change
+        self._told = (BreakerState.CLOSED, False)
 
     async def admit(self) -> Permit:
         """Leave for one call. Raises `ServiceError` (`breaker_open`) when there is none."""
-        before = self._machine.state
-        answer = self._machine.admit(self._clock.monotonic())
-        self._told(before)
+        answer = await self._ask(self._shared) if self._shared is not None else None
+        if answer is None:
+            answer = self._machine.admit(self._clock.monotonic())
+            self._tell()
         if isinstance(answer, Refusal):
-            raise breaker_open(self.name, answer.seconds)
+            raise breaker_open(self.name, answer)
         return answer
 
+    async def report(self, permit: Permit, outcome: Outcome) -> None:
+        """The call of this permit ended so. Never raises, and never waits longer than the store may take."""
+        if permit.shared and self._shared is not None:
+            try:
+                view = await self._shared.report(self.name, self.options, permit, outcome)
+            except ServiceError:
+                self._lost(outcome)
+            else:
+                self._learn(view)
+            return
+        self._machine.report(permit, outcome, self._clock.monotonic())
+        self._tell()
+
+    def release(self, permit: Permit) -> None:
+        """`released`, from where nothing can be awaited: a cancelled call."""
+        if permit.shared and self._shared is not None:
+            self._shared.report_later(self.name, self.options, permit, Outcome.RELEASED)
+        else:
+            self._machine.report(permit, Outcome.RELEASED, self._clock.monotonic())
+
     async def succeeded(self, permit: Permit) -> None:
-        before = self._machine.state
-        self._machine.succeeded(permit, self._clock.monotonic())
-        self._told(before)
+        await self.report(permit, Outcome.SUCCEEDED)
 
     async def failed(self, permit: Permit) -> None:
-        before = self._machine.state
-        self._machine.failed(permit, self._clock.monotonic())
-        self._told(before)
+        await self.report(permit, Outcome.FAILED)
 
     async def released(self, permit: Permit) -> None:
-        self._machine.released(permit)
+        await self.report(permit, Outcome.RELEASED)
 
     async def reset(self) -> None:
         """Close it by hand."""
-        before = self._machine.state
-        self._machine.reset()
-        self._told(before)
+        await self._force(open_it=False)
 
     async def trip(self) -> None:
         """Open it by hand: nothing is let through until `open_seconds` have passed."""
-        before = self._machine.state
-        self._machine.trip(self._clock.monotonic())
-        self._told(before)
+        await self._force(open_it=True)
+
+    async def refresh(self) -> bool:
+        """Learn what other processes did. Returns False where the shared store is lost; never raises."""
+        if self._shared is None:
+            return True
+        try:
+            view = await self._shared.view(self.name, self.options)
+        except ServiceError:
+            self._lost(None)
+            return False
+        self._learn(view)
+        return True
 
     def view(self) -> BreakerView:
         """What is known of it now, without asking anybody."""
-        return self._machine.view(self._clock.monotonic())
+        view = self._machine.view(self._clock.monotonic())
+        if self._shared is None:
+            return view
+        probing = view.probing if self._degraded else self._probing
+        return BreakerView(
+            view.state,
+            view.failures,
+            view.successes,
+            probing,
+            view.reopens_in,
+            shared=not self._degraded,
+            degraded=self._degraded,
+        )
 
-    def _told(self, before: BreakerState) -> None:
-        if self._machine.state is not before:
+    async def _ask(self, shared: SharedBreakers) -> Permit | Refusal | None:
+        try:
+            answer, view = await shared.admit(self.name, self.options)
+        except ServiceError:
+            self._lost(None)
+            return None
+        self._learn(view)
+        return answer
+
+    async def _force(self, *, open_it: bool) -> None:
+        if self._shared is not None:
+            try:
+                self._learn(await self._shared.force(self.name, self.options, open_it=open_it))
+                return
+            except ServiceError:
+                self._degraded = True
+        if open_it:
+            self._machine.trip(self._clock.monotonic())
+        else:
+            self._machine.reset()
+        self._tell()
+
+    def _learn(self, view: BreakerView) -> None:
+        self._degraded = False
+        self._probing = view.probing
+        self._machine.adopt(view, self._clock.monotonic())
+        self._tell()
+
+    def _lost(self, outcome: Outcome | None) -> None:
+        """Go on alone. An outcome that the store could not be told counts here."""
+        self._degraded = True
+        if outcome is not None:
+            machine = self._machine
+            machine.report(Permit(machine.generation), outcome, self._clock.monotonic())
+        self._tell()
+
+    def _tell(self) -> None:
+        now = (self._machine.state, self._degraded)
+        if now != self._told:
+            self._told = now
             self._on_change()
 
 
-def breaker_open(name: str, seconds: float) -> ServiceError:
+def breaker_open(name: str, refusal: Refusal) -> ServiceError:
     """The error of a call that was not made."""
-    wait = max(1, round(seconds))
+    why = "it failed several times in a row; next try"
+    if refusal.trying:
+        why = "another call is just trying whether it works again; ask again"
     return ServiceError(
-        f"{name} is not asked for now: it failed several times in a row; next try in {wait} s",
+        f"{name} is not asked for now: {why} in {duration(refusal.seconds)}",
         category=Category.TRANSIENT,
         advice="Wait, or look at the health screen for what it failed with",
         code="breaker_open",
-        retry_after=seconds,
+        retry_after=refusal.seconds,
     )

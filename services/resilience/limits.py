@@ -1,19 +1,24 @@
 """Sliding-window rate limits: for the account, the agent and the user at once, all or nothing.
 
-A window of a level never holds more than its limit, wherever it is laid: every grant is remembered for a
-day, none is approximated. All levels are checked before any is taken.
+A window of a level never holds more than its limit, wherever it is laid: every grant is remembered until it
+has left the longest window, none is approximated. All levels are checked before any is taken. A grant at the
+time t is in every window until t + length, and no longer at that moment itself.
 """
 
 from __future__ import annotations
 
+import math
 from array import array
+from bisect import bisect_right
+from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from services.clock import Clock
 from services.errors import Category, ServiceError
+from services.resilience.rules import duration
 
 
 class Level(StrEnum):
@@ -27,6 +32,9 @@ class Level(StrEnum):
 WINDOWS: Final = (("burst", 1.0), ("minute", 60.0), ("hour", 3600.0), ("day", 86400.0))
 """Every window with its length in seconds. `burst` is what may come within one second."""
 
+Limit = tuple[int, str, float, int]
+"""One window that is limited: its place in `WINDOWS`, name, length in seconds, and the limit."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -36,15 +44,32 @@ class Limits:
     hour: int = 1_000
     day: int = 10_000
     burst: int = 10
+    limited: tuple[Limit, ...] = field(init=False, repr=False, compare=False)
+    """The windows that have a limit, shortest first."""
+
+    def __post_init__(self) -> None:
+        if min(self.minute, self.hour, self.day, self.burst) < 0:
+            raise ValueError("a rate limit cannot be below 0")
+        windows = ((index, name, length, self.of(name)) for index, (name, length) in enumerate(WINDOWS))
+        object.__setattr__(self, "limited", tuple(window for window in windows if window[3]))
+
+    @property
+    def longest(self) -> float:
+        """The length of the longest limited window in seconds; 0 without one."""
+        return self.limited[-1][2] if self.limited else 0.0
 
     def of(self, window: str) -> int:
+        """The limit of the window of this name."""
         value: int = getattr(self, window)
         return value
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """For whom a call is made. An empty part is not limited."""
+    """For whom a call is made. An empty part is not limited.
+
+    Agents and users belong to their account: those of another account with the same name are others.
+    """
 
     account: str = ""
     agent: str = ""
@@ -55,17 +80,17 @@ class Subject:
         return [(level, name) for level, name in found if name]
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """One answer for all levels.
 
-    `level` and `window` name the tightest one: the one that refuses, or the one with the least left.
-    `remaining`: how many more it would allow at this moment. `retry_after`: seconds until the same question
-    is answered with yes, if nobody else asks; 0 when allowed.
+    `level` and `window` name the tightest one: the one that refuses for longest, or the one with the least
+    left. `remaining`: how many more it would allow at this moment. `retry_after`: seconds until the same
+    question is answered with yes, if nobody else asks; 0 when allowed.
     """
 
     allowed: bool
     level: Level | None = None
+    """None where nothing is limited."""
     window: str = ""
     remaining: int = 0
     retry_after: float = 0.0
@@ -82,101 +107,227 @@ class Budget:
     limit: int
     used: int
     frees_in: float = 0.0
+    degraded: bool = False
+    """Known by this process alone, because the shared store is lost."""
 
     @property
     def remaining(self) -> int:
         return max(0, self.limit - self.used)
 
 
+LevelLimits = Sequence[tuple[Level, Limits]]
+
+
 class Windows(Protocol):
-    """Where grants are counted. Methods may raise `ServiceError` when a shared store is lost."""
+    """Where grants are counted."""
 
-    async def take(self, subject: Subject, limits: Sequence[tuple[Level, Limits]]) -> Decision: ...
-    async def budgets(self, subject: Subject, limits: Sequence[tuple[Level, Limits]]) -> list[Budget]: ...
+    async def take(self, subject: Subject, limits: LevelLimits) -> Decision:
+        """Check every level, then take from all of them or from none. Levels not named have no limit."""
+
+    async def budgets(self, subject: Subject, limits: LevelLimits) -> list[Budget]:
+        """What is left, by level and window, shortest window first. What has no limit is not listed."""
 
 
-class Log:
-    """The grants of one level of one name: times in ascending order, and where each window begins in it."""
+class _Log:
+    """The grants of one level of one name: times in ascending order, and where each window begins in it.
 
-    __slots__ = ("limits", "starts", "times")
+    Grants before a window's beginning have left it; beginnings are moved on by `look`. Between two moments
+    at which a grant leaves a window only their number changes: then `slack` minus that number is what the
+    tightest window has left, and nobody has to look.
+    """
 
-    def __init__(self, limits: Limits) -> None:
-        self.limits = [(name, length, limits.of(name)) for name, length in WINDOWS]
+    __slots__ = ("limits", "slack", "starts", "times", "until", "window")
+
+    def __init__(self) -> None:
         self.times = array("d")
         self.starts = [0] * len(WINDOWS)
+        self.limits: Limits | None = None
+        """What `slack` and `window` were found for."""
+        self.slack = 0
+        self.window = ""
+        self.until = -math.inf
+        """The moment at which to look again."""
+
+    def look(self, limits: Limits, now: float) -> None:
+        """Move the windows to now and find the tightest."""
+        times, starts = self.times, self.starts
+        count = len(times)
+        until, slack, tightest = math.inf, 0, ""
+        for index, window, length, limit in limits.limited:
+            start = starts[index]
+            if start < count:
+                leaves = times[start] + length
+                if leaves <= now:
+                    # Usually one has left, or all have.
+                    start += 1
+                    if start < count and times[start] + length <= now:
+                        start = _first_inside(times, length, now, start + 1)
+                    starts[index] = start
+                    leaves = times[start] + length if start < count else math.inf
+                if leaves < until:
+                    until = leaves
+            if not tightest or limit + start < slack:
+                slack, tightest = limit + start, window
+        self.limits, self.until, self.slack, self.window = limits, until, slack, tightest
+
+    def full_until(self, limits: Limits) -> tuple[float, str]:
+        """The moment at which the last of the full windows has room again, and that window's name."""
+        count = len(self.times)
+        free, found = -math.inf, ""
+        for index, window, length, limit in limits.limited:
+            if limit - count + self.starts[index] <= 0 and self.times[count - limit] + length > free:
+                free, found = self.times[count - limit] + length, window
+        return free, found
+
+    def trim(self, length: float, now: float) -> None:
+        """Let go of grants that have left this window: not one by one, but half of all at a time."""
+        times = self.times
+        middle = len(times) // 2
+        if times[middle] + length > now:
+            return
+        gone = _first_inside(times, length, now, middle)
+        del times[:gone]
+        self.starts = [max(0, start - gone) for start in self.starts]
+        self.until = -math.inf
+
+
+_Key = tuple[str, str, str]
+"""Level, account and name."""
+_SMALL: Final = 64
+"""Grants of one name that are not worth tidying up."""
 
 
 class MemoryWindows:
-    """Grants counted in this process. Times are the clock's monotonic seconds."""
+    """Grants counted in this process. Times are the clock's monotonic seconds.
 
-    def __init__(self, clock: Clock) -> None:
+    Only what is in a window that somebody limits is remembered: at most twice what fits into it, for each
+    name. Names whose grants have all left are forgotten; beyond `most_names` also the one unused longest.
+    """
+
+    def __init__(self, clock: Clock, *, most_names: int = 50_000) -> None:
         self._clock = clock
-        self._logs: dict[tuple[Level, str], Log] = {}
+        self._most_names = most_names
+        self._logs: OrderedDict[_Key, _Log] = OrderedDict()
+        """Those granted last come last."""
+        self._longest = 0.0
+        """The length of the longest window that anybody limits."""
 
-    async def take(self, subject: Subject, limits: Sequence[tuple[Level, Limits]]) -> Decision:
+    def __len__(self) -> int:
+        """How many names are remembered."""
+        return len(self._logs)
+
+    async def take(self, subject: Subject, limits: LevelLimits) -> Decision:
         return self.take_now(subject, limits)
 
-    def take_now(self, subject: Subject, limits: Sequence[tuple[Level, Limits]]) -> Decision:
-        """Check every level, then take from all of them or from none."""
+    def take_now(self, subject: Subject, limits: LevelLimits) -> Decision:
+        """`take`, at once."""
         now = self._clock.monotonic()
-        by_level = dict(limits)
-        logs: list[Log] = []
-        tightest: tuple[int, Level | None, str] = (1 << 62, None, "")
-        refused: tuple[float, Level | None, str] = (0.0, None, "")
-        for level, name in subject.parts():
-            log = self._log(level, name, by_level.get(level, Limits()))
-            logs.append(log)
-            times, starts = log.times, log.starts
-            count = len(times)
-            for index, (window, length, limit) in enumerate(log.limits):
-                start = starts[index]
-                oldest = now - length
-                while start < count and times[start] <= oldest:
-                    start += 1
-                starts[index] = start
-                if not limit:
-                    continue
-                left = limit - (count - start)
-                if left <= 0:
-                    wait = times[count - limit] + length - now
-                    if wait > refused[0]:
-                        refused = (wait, level, window)
-                elif left < tightest[0]:
-                    tightest = (left, level, window)
-        if refused[1] is not None:
-            return Decision(False, refused[1], refused[2], 0, refused[0])
-        for log in logs:
-            self._add(log, now)
-        left, found, window = tightest
-        return Decision(True, found, window, left - 1 if found is not None else 0)
+        account = subject.account
+        asked: list[tuple[_Key, _Log]] = []
+        least, least_level, least_window = 0, None, ""
+        latest, refusing_level, refusing_window = 0.0, None, ""
+        for level, wanted in limits:
+            name = getattr(subject, level)
+            if not name or not wanted.limited:
+                continue
+            key = (level, account, name)
+            log = self._logs.get(key) or _Log()
+            asked.append((key, log))
+            if log.until <= now or log.limits is not wanted:
+                log.look(wanted, now)
+                if wanted.longest > self._longest:
+                    self._longest = wanted.longest
+            left = log.slack - len(log.times)
+            if left <= 0:
+                free, window = log.full_until(wanted)
+                if free > latest:
+                    latest, refusing_level, refusing_window = free, level, window
+            elif left < least or least_level is None:
+                least, least_level, least_window = left, level, log.window
+        if refusing_level is not None:
+            return Decision(False, refusing_level, refusing_window, 0, _until(latest, now))
+        if least_level is None:
+            return Decision(True)
+        self._add(asked, now)
+        return Decision(True, least_level, least_window, least - 1)
 
-    async def budgets(self, subject: Subject, limits: Sequence[tuple[Level, Limits]]) -> list[Budget]:
+    async def budgets(self, subject: Subject, limits: LevelLimits) -> list[Budget]:
+        return self.budgets_now(subject, limits)
+
+    def budgets_now(self, subject: Subject, limits: LevelLimits, *, degraded: bool = False) -> list[Budget]:
+        """`budgets`, at once."""
         now = self._clock.monotonic()
-        by_level = dict(limits)
         found: list[Budget] = []
-        for level, name in subject.parts():
-            log = self._log(level, name, by_level.get(level, Limits()))
-            for window, length, limit in log.limits:
-                used = sum(1 for at in log.times if at > now - length)
-                wait = 0.0
-                if limit and used >= limit:
-                    wait = log.times[len(log.times) - limit] + length - now
-                found.append(Budget(level, window, limit, used, wait))
+        for level, wanted in limits:
+            name = getattr(subject, level)
+            if not name:
+                continue
+            log = self._logs.get((level, subject.account, name))
+            for index, window, length, limit in wanted.limited:
+                used, wait = 0, 0.0
+                if log is not None:
+                    used = len(log.times) - _first_inside(log.times, length, now, log.starts[index])
+                    if used >= limit:
+                        wait = _until(log.times[len(log.times) - limit] + length, now)
+                found.append(Budget(level, window, limit, used, wait, degraded))
         return found
 
-    def _log(self, level: Level, name: str, limits: Limits) -> Log:
-        log = self._logs.get((level, name))
-        if log is None:
-            log = self._logs[level, name] = Log(limits)
-        return log
+    def note(self, subject: Subject, limits: LevelLimits) -> None:
+        """Count what was granted elsewhere, whether it fits or not."""
+        asked: list[tuple[_Key, _Log]] = []
+        for level, wanted in limits:
+            name = getattr(subject, level)
+            if name and wanted.limited:
+                key = (level, subject.account, name)
+                asked.append((key, self._logs.get(key) or _Log()))
+                self._longest = max(self._longest, wanted.longest)
+        self._add(asked, self._clock.monotonic())
 
-    @staticmethod
-    def _add(log: Log, now: float) -> None:
-        log.times.append(now)
-        gone = log.starts[-1]
-        if gone > 1024 and gone * 2 > len(log.times):
-            del log.times[:gone]
-            log.starts = [max(0, start - gone) for start in log.starts]
+    def _add(self, asked: list[tuple[_Key, _Log]], now: float) -> None:
+        soon = now + WINDOWS[0][1]
+        for key, log in asked:
+            times = log.times
+            if len(times) > _SMALL:
+                log.trim(self._longest, now)
+            times.append(now)
+            if soon < log.until:
+                log.until = soon
+            if len(times) > 1:
+                self._logs.move_to_end(key)
+            else:
+                self._logs[key] = log
+                self._forget(now)
+
+    def _forget(self, now: float) -> None:
+        """With every new name, let go of up to two that no window remembers any more."""
+        for _ in range(2):
+            key, log = next(iter(self._logs.items()))
+            if len(self._logs) <= self._most_names and log.times[-1] + self._longest > now:
+                return
+            del self._logs[key]
+
+
+def _first_inside(times: array[float], length: float, now: float, start: int) -> int:
+    """The first grant from `start` on that is still in the window of this length that ends now.
+
+    A grant has left when t + length <= now, in just this arithmetic: the limit and `retry_after` are exact
+    to the last bit only if everybody computes it the same way.
+    """
+    count = len(times)
+    first = max(start, bisect_right(times, now - length, start))
+    while first < count and times[first] + length <= now:
+        first += 1
+    while first > start and times[first - 1] + length > now:
+        first -= 1
+    return first
+
+
+def _until(moment: float, now: float) -> float:
+    """The seconds from now to a moment, such that the clock then shows it and not a bit less."""
+    wait = moment - now
+    while now + wait < moment:
+        wait = math.nextafter(wait, math.inf)
+    return wait
 
 
 class RateLimiter:
@@ -203,11 +354,11 @@ class RateLimiter:
 
 
 def limited(name: str, decision: Decision) -> ServiceError:
-    """The error of a call that a limit refused."""
-    wait = max(1, round(decision.retry_after))
+    """The error of a call that a limit refused. It names the level, never whose it is."""
+    per = "within one second" if decision.window == "burst" else f"within one {decision.window}"
     return ServiceError(
-        f"The {decision.level} has used up what it may ask of {name} in this {decision.window or 'window'}; "
-        f"room again in {wait} s",
+        f"{name} was not asked: this {decision.level} has used up what it may ask {per}; "
+        f"room again in {duration(decision.retry_after)}",
         category=Category.RATE_LIMIT,
         advice="Wait, or raise the limit in the settings",
         code="limited",

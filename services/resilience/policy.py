@@ -1,7 +1,7 @@
 """The one way a dependency is called: limit, breaker, retry, fallback, in that order.
 
-A policy belongs to one dependency in one event loop. The breaker counts calls, not attempts: what a retry
-mends is no failure.
+A policy belongs to one dependency in one event loop. The limit and the breaker count calls, not attempts:
+what a retry mends is no failure.
 """
 
 from __future__ import annotations
@@ -10,16 +10,20 @@ import asyncio
 import random
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Hashable
-from dataclasses import dataclass, field, replace
+from copy import copy
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Final, Generic, TypeVar, cast
 
 from services.clock import Clock
-from services.errors import ServiceError
-from services.resilience.breaker import Breaker, BreakerOptions, BreakerState, BreakerView
-from services.resilience.limits import RateLimiter, Subject, limited
+from services.errors import Category, ServiceError, UsageError
+from services.resilience.breaker import Breaker, BreakerOptions, BreakerState, BreakerView, Outcome
+from services.resilience.limits import Limits, MemoryWindows, RateLimiter, Subject, Windows, limited
 from services.resilience.retry import Attempt, RetryOptions, Sleep, retry
-from services.resilience.rules import trips
+from services.resilience.rules import advice_of, says_nothing, trips
+
+if TYPE_CHECKING:
+    from services.resilience.shared import SharedStore
 
 T = TypeVar("T")
 _KEPT_VALUES: Final = 256
@@ -53,7 +57,10 @@ class Result(Generic[T]):
 class Fallback(Generic[T]):
     """What to do instead of failing, tried in this order: the last good value, a function, a value.
 
-    `key` names what is remembered of good answers; `max_age` (seconds) bounds how old one may be.
+    `key` names what is remembered of good answers, the latest 256 of a policy; `max_age` (seconds) bounds how
+    old one may be. It is remembered as it is, not copied: whoever gets a value from `Policy.call` with a key
+    must not change it. A function that fails with a `ServiceError` leaves it to the value. Wrong use
+    (`UsageError`) is raised all the same: no other answer would be right.
     """
 
     key: Hashable = None
@@ -61,6 +68,11 @@ class Fallback(Generic[T]):
     function: Callable[[ServiceError], Awaitable[T]] | None = None
     value: T | None = None
     has_value: bool = False
+
+    @classmethod
+    def to(cls, value: T) -> Fallback[T]:
+        """This value, None included."""
+        return cls(value=value, has_value=True)
 
 
 @dataclass(slots=True)
@@ -74,7 +86,9 @@ class PolicyStats:
     refused_by_limit: int = 0
     refused_by_breaker: int = 0
     degraded: int = 0
+    """Calls that `call` answered with a fallback."""
     last_error: ServiceError | None = None
+    """Its words and nothing else: no traceback, no cause."""
     last_error_at: int | None = None
     """Epoch milliseconds."""
     last_success_at: int | None = None
@@ -84,11 +98,20 @@ class PolicyStats:
 
 @dataclass(frozen=True, slots=True)
 class PolicyView:
-    """A policy at one moment, for screens and metrics."""
+    """A policy at one moment, for screens and metrics. Nothing in it changes later."""
 
     name: str
     breaker: BreakerView
     stats: PolicyStats
+    p50_ms: float | None = None
+    """Of the latest live calls; None before the first."""
+    p95_ms: float | None = None
+    last_error: str = ""
+    """What the last failure said, kept when all is well again."""
+    last_error_category: Category | None = None
+    last_error_advice: str = ""
+    last_error_at: int | None = None
+    """Epoch milliseconds."""
 
 
 class Policy:
@@ -144,33 +167,32 @@ class Policy:
         except ServiceError:
             stats.refused_by_breaker += 1
             raise
-        probing = bool(permit.probe)
-        most = min(attempts or self._retry.attempts, self._retry.attempts)
-        if probing or (write and not idempotency_key):
+        most = self._retry.attempts if attempts is None else min(attempts, self._retry.attempts)
+        if permit.probe or (write and not idempotency_key):
             most = 1
-        options = self._retry if most == self._retry.attempts else replace(self._retry, attempts=most)
         started = self._clock.monotonic()
         try:
             value = await retry(
                 self._counted(work),
-                options,
+                self._retry,
                 clock=self._clock,
                 sleep=self._sleep,
                 rng=self._rng,
+                attempts=most,
                 before_retry=self._may_retry,
             )
         except Exception as error:
-            await (self.breaker.failed if trips(error) else self.breaker.succeeded)(permit)
             stats.failures += 1
-            if isinstance(error, ServiceError):
-                stats.last_error, stats.last_error_at = error, self._clock.now()
+            self._remember(error)
+            await self.breaker.report(permit, outcome_of(error))
             raise
         except BaseException:
-            await self.breaker.released(permit)
+            # Cancelled: nothing may be awaited now, and nothing is known.
+            self.breaker.release(permit)
             raise
-        await self.breaker.succeeded(permit)
         stats.last_success_at = self._clock.now()
         stats.durations_ms.append((self._clock.monotonic() - started) * 1000)
+        await self.breaker.report(permit, Outcome.SUCCEEDED)
         return value
 
     async def call(
@@ -202,16 +224,37 @@ class Policy:
         return Result(value)
 
     def view(self) -> PolicyView:
-        return PolicyView(self.name, self.breaker.view(), self.stats)
+        """What is known of it now, without asking anybody."""
+        stats = copy(self.stats)
+        stats.durations_ms = self.stats.durations_ms.copy()
+        ordered = sorted(stats.durations_ms)
+        error = stats.last_error
+        return PolicyView(
+            self.name,
+            self.breaker.view(),
+            stats,
+            p50_ms=_percentile(ordered, 50),
+            p95_ms=_percentile(ordered, 95),
+            last_error=error.message if error is not None else "",
+            last_error_category=error.category if error is not None else None,
+            last_error_advice=advice_of(error) if error is not None else "",
+            last_error_at=stats.last_error_at,
+        )
 
     async def _instead(self, fallback: Fallback[T], error: ServiceError) -> Result[T] | None:
+        if isinstance(error, UsageError):
+            return None
         kept = self._good.get(fallback.key) if fallback.key is not None else None
         if kept is not None:
             age = self._clock.monotonic() - kept[1]
             if age <= fallback.max_age:
                 return Result(cast(T, kept[0]), Source.STALE, error, age)
         if fallback.function is not None:
-            return Result(await fallback.function(error), Source.FALLBACK, error)
+            try:
+                return Result(await fallback.function(error), Source.FALLBACK, error)
+            except ServiceError:
+                if not fallback.has_value:
+                    raise
         if fallback.has_value:
             return Result(cast(T, fallback.value), Source.FALLBACK, error)
         return None
@@ -230,9 +273,38 @@ class Policy:
         self.stats.retries += 1
         return True
 
+    def _remember(self, error: Exception) -> None:
+        if isinstance(error, ServiceError):
+            # The error itself would keep alive, by its traceback, everything the call held.
+            self.stats.last_error = ServiceError(
+                error.message,
+                category=error.category,
+                advice=error.advice,
+                code=error.code,
+                retry_after=error.retry_after,
+            )
+            self.stats.last_error_at = self._clock.now()
+
+
+def outcome_of(error: Exception) -> Outcome:
+    """What a failed call says about its dependency."""
+    if says_nothing(error):
+        return Outcome.RELEASED
+    return Outcome.FAILED if trips(error) else Outcome.SUCCEEDED
+
+
+def _percentile(ordered: list[float], percent: int) -> float | None:
+    """By the nearest rank; None without values."""
+    return ordered[max(0, -(-len(ordered) * percent // 100) - 1)] if ordered else None
+
 
 class Policies:
-    """Every policy of the process by name; made when first asked for, listed for the health screen."""
+    """Every policy of the process by name; made when first asked for, listed for the health screen.
+
+    All of them count their limits in one place, so that what an account, an agent or a user asks of one
+    dependency and of another adds up. With `shared` that place, and the breakers, are shared with other
+    processes; it belongs to the policies from then on and is closed with them.
+    """
 
     def __init__(
         self,
@@ -241,12 +313,21 @@ class Policies:
         on_change: Callable[[str], None] = lambda name: None,
         sleep: Sleep = asyncio.sleep,
         rng: random.Random | None = None,
+        default_limits: Limits = Limits(),  # noqa: B008  # immutable
+        shared: SharedStore | None = None,
     ) -> None:
         self._clock = clock
         self._on_change = on_change
         self._sleep = sleep
         self._rng = rng
+        self._default_limits = default_limits
         self._policies: dict[str, Policy] = {}
+        self.shared = shared
+        """What is shared with other processes; None where each counts for itself."""
+        self._breakers = shared.breakers() if shared is not None else None
+        memory = MemoryWindows(clock)
+        self.windows: Windows = shared.windows(memory) if shared is not None else memory
+        """Where all limits are counted."""
 
     def of(
         self,
@@ -256,22 +337,51 @@ class Policies:
         retry_options: RetryOptions | None = None,
         limiter: RateLimiter | None = None,
     ) -> Policy:
-        """The policy of this name. The options count when it is made; later ones are ignored."""
+        """The policy of this name. The options count when it is made; later ones are ignored.
+
+        A limiter counts from when it is first named.
+        """
         policy = self._policies.get(name)
         if policy is None:
-            made = Breaker(
-                name, breaker or BreakerOptions(), self._clock, on_change=lambda: self._on_change(name)
-            )
             policy = self._policies[name] = Policy(
                 name,
                 self._clock,
                 limiter=limiter,
-                breaker=made,
+                breaker=Breaker(
+                    name,
+                    breaker or BreakerOptions(),
+                    self._clock,
+                    shared=self._breakers,
+                    on_change=lambda: self._on_change(name),
+                ),
                 retry_options=retry_options,
                 sleep=self._sleep,
                 rng=self._rng,
             )
+        elif policy.limiter is None:
+            policy.limiter = limiter
         return policy
+
+    def limiter(
+        self, *, account: Limits | None = None, agent: Limits | None = None, user: Limits | None = None
+    ) -> RateLimiter:
+        """The configured limits, or these instead, counted where all others are."""
+        default = self._default_limits
+        return RateLimiter(
+            self.windows, account=account or default, agent=agent or default, user=user or default
+        )
+
+    async def refresh(self) -> None:
+        """Learn what other processes' calls did to the breakers. Never raises; nothing to do in memory.
+
+        Meant to be called every few seconds by whoever shows the breakers.
+        """
+        if self.shared is None:
+            return
+        for name in list(self._policies):
+            policy = self._policies.get(name)
+            if policy is not None:
+                await policy.breaker.refresh()
 
     def views(self) -> list[PolicyView]:
         """All of them, by name."""
@@ -283,3 +393,8 @@ class Policies:
     def drop(self, name: str) -> None:
         """Forget one whose dependency is gone."""
         self._policies.pop(name, None)
+
+    async def aclose(self) -> None:
+        """Give up what is shared with other processes; from then on this one counts for itself."""
+        if self.shared is not None:
+            await self.shared.aclose()

@@ -1,14 +1,19 @@
 """Trying again: exponential back-off with cap, jitter and a total budget, Retry-After honoured.
 
-stamina decides the number of attempts; the wait happens here, with an injected sleep.
+stamina counts the attempts and asks `Backoff` after each failure; the wait happens here, with an injected
+sleep. A first attempt that succeeds knows nothing of it, nor is stamina imported for it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import random
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from importlib import import_module
+from types import ModuleType
+from typing import Final, TypeVar
 
 from services.clock import Clock
 from services.errors import ServiceError
@@ -16,6 +21,11 @@ from services.resilience.rules import is_retried
 
 T = TypeVar("T")
 Sleep = Callable[[float], Awaitable[object]]
+BeforeRetry = Callable[[BaseException, float], bool]
+
+_SPREAD: Final = 0.25
+"""Seconds by which calls that were all told the same Retry-After are spread."""
+_MOST_DOUBLINGS: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,29 +53,60 @@ class Attempt:
     ticket: object = None
     """The work's own, kept over all attempts of one call."""
     spent: float = field(default=0.0, repr=False)
+    """Seconds of the budget that attempts and waits took so far."""
+
+
+def always(error: BaseException, wait: float) -> bool:
+    """Nothing speaks against another attempt."""
+    return True
 
 
 class Backoff:
-    """Decides whether to try again after a failure, and for how long to wait first."""
+    """Decides, as stamina's hook, whether to try again after a failure, and for how long to wait first.
 
-    def __init__(self, options: RetryOptions, rng: random.Random) -> None:
+    It answers stamina with "at once" and leaves the wait in `delay`: the caller sleeps it.
+    """
+
+    def __init__(
+        self,
+        options: RetryOptions,
+        rng: random.Random,
+        attempt: Attempt | None = None,
+        *,
+        attempts: int | None = None,
+        before_retry: BeforeRetry = always,
+    ) -> None:
         self._options = options
+        self._attempts = options.attempts if attempts is None else attempts
         self._rng = rng
+        self._attempt = attempt or Attempt()
+        self._before_retry = before_retry
         self._failures = 0
+        self.delay = 0.0
+
+    def __call__(self, error: Exception) -> bool | float:
+        wait = self.wait(error, self._attempt.spent)
+        if wait is None or not self._before_retry(error, wait):
+            return False
+        self.delay = wait
+        return 0.0
 
     def wait(self, error: BaseException, spent: float) -> float | None:
         """Seconds to wait before the next attempt; None when it should not be made."""
         options = self._options
         self._failures += 1
-        if not is_retried(error) or self._failures >= options.attempts:
+        if not is_retried(error) or self._failures >= self._attempts:
             return None
-        asked = error.retry_after if isinstance(error, ServiceError) else None
-        top = min(options.longest_wait, options.first_wait * 2 ** (self._failures - 1))
+        room = options.budget - spent
+        doublings = min(self._failures - 1, _MOST_DOUBLINGS)
+        top = min(options.longest_wait, options.first_wait * 2**doublings)
         wait = top / 2 + self._rng.uniform(0, top / 2)
-        if asked is not None:
-            # Never earlier than asked, and not everybody at the same moment.
-            wait = max(wait, asked + self._rng.uniform(0, 0.25))
-        return None if spent + (asked or wait) > options.budget else wait
+        asked = error.retry_after if isinstance(error, ServiceError) else None
+        if asked:
+            # Never earlier than asked, and not everybody at the same moment, as far as the budget goes.
+            wait = max(wait, asked + self._rng.uniform(0, _SPREAD))
+            wait = max(min(wait, room), asked)
+        return None if wait > room else wait
 
 
 async def retry(
@@ -75,24 +116,54 @@ async def retry(
     clock: Clock,
     sleep: Sleep,
     rng: random.Random,
-    before_retry: Callable[[BaseException, float], bool] = lambda error, wait: True,
+    attempts: int | None = None,
+    before_retry: BeforeRetry = always,
 ) -> T:
     """The result of the first attempt that succeeds, or the last failure.
 
-    `before_retry` is told of each failure that would be followed by another attempt and may veto it.
+    `attempts` stands in for the options' own. `before_retry` is told of each failure that would be followed
+    by another attempt, and of the wait; it may veto.
     """
-    backoff = Backoff(options, rng)
+    most = options.attempts if attempts is None else attempts
     attempt = Attempt()
-    while True:
-        started = clock.monotonic()
-        attempt.queued = 0.0
-        try:
-            return await work(attempt)
-        except Exception as error:
-            attempt.spent += max(0.0, clock.monotonic() - started - attempt.queued)
-            wait = backoff.wait(error, attempt.spent)
-            if wait is None or not before_retry(error, wait):
-                raise
-        await sleep(wait)
-        attempt.spent += wait
-        attempt.number += 1
+    started = clock.monotonic()
+    try:
+        return await work(attempt)
+    except Exception as error:
+        if most <= 1 or not is_retried(error):
+            raise
+        failure = error
+    attempt.spent = _took(clock, started, attempt)
+    backoff = Backoff(options, rng, attempt, attempts=most, before_retry=before_retry)
+    library = await _stamina()
+    try:
+        async for step in library.retry_context(on=backoff, attempts=most, timeout=None):
+            with step:
+                if step.num == 1:
+                    raise failure  # what has happened already, for stamina to decide on
+                await sleep(backoff.delay)
+                attempt.spent += backoff.delay
+                attempt.number, attempt.queued = step.num, 0.0
+                started = clock.monotonic()
+                try:
+                    return await work(attempt)
+                finally:
+                    attempt.spent += _took(clock, started, attempt)
+    finally:
+        del failure  # its traceback holds this frame: without this both would live until the next collection
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _took(clock: Clock, started: float, attempt: Attempt) -> float:
+    return max(0.0, clock.monotonic() - started - attempt.queued)
+
+
+async def _stamina() -> ModuleType:
+    """The library, its own telling of retries switched off. The first import takes tens of milliseconds."""
+    if not hasattr(sys.modules.get("stamina"), "retry_context"):
+        await asyncio.to_thread(import_module, "stamina.instrumentation")
+    import stamina
+    from stamina.instrumentation import set_on_retry_hooks
+
+    set_on_retry_hooks(())  # retries are told in our own words
+    return stamina

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from services.errors import Category, ServiceError
+from services.errors import Category, ServiceError, UsageError, VaultLocked
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,9 @@ OWN_CODES: Final = frozenset({"closed", "limited", "breaker_open"})
 """Codes of failures that this program makes itself: the dependency was not asked."""
 
 
+_OWN_KINDS: Final = (UsageError, VaultLocked)
+
+
 def rule_of(error: BaseException) -> Rule:
     """The rule of a failure. What is no `ServiceError` is a fault of ours: never retried, trips nothing."""
     if isinstance(error, ServiceError):
@@ -45,18 +49,33 @@ def rule_of(error: BaseException) -> Rule:
     return RULES[Category.PERMANENT]
 
 
+def says_nothing(error: BaseException) -> bool:
+    """Whether the failure arose before or beside the dependency, so that it tells nothing about it.
+
+    That is a fault of ours, wrong use, a locked secret store, a limit or a breaker further in.
+    """
+    return not isinstance(error, ServiceError) or isinstance(error, _OWN_KINDS) or error.code in OWN_CODES
+
+
 def is_retried(error: BaseException) -> bool:
     """Whether trying again makes sense."""
-    own = isinstance(error, ServiceError) and error.code in OWN_CODES
-    return not own and rule_of(error).retried
+    return not says_nothing(error) and rule_of(error).retried
 
 
 def trips(error: BaseException) -> bool:
     """Whether the failure counts against the dependency's breaker."""
-    own = isinstance(error, ServiceError) and error.code in OWN_CODES
-    return not own and rule_of(error).trips
+    return not says_nothing(error) and rule_of(error).trips
 
 
 def advice_of(error: ServiceError) -> str:
     """The failure's own advice, else its category's."""
     return error.advice or RULES[error.category].advice
+
+
+def duration(seconds: float) -> str:
+    """A wait for people, rounded up, in one short unit: `1 s`, `90 s`, `4 min`, `14 h`."""
+    if seconds <= 120:
+        return f"{max(1, math.ceil(seconds))} s"
+    if seconds <= 7200:
+        return f"{math.ceil(seconds / 60)} min"
+    return f"{math.ceil(seconds / 3600)} h"
