@@ -10,6 +10,45 @@ down_revision = "0002"
 branch_labels = None
 depends_on = None
 
+# What the words of the knowledge base are searched with. SQLite: FTS5 over the pieces' own text, kept in step
+# by triggers. PostgreSQL: an index over a function that leaves out accents as FTS5 does, headings above text.
+_FTS_SQLITE = (
+    "CREATE VIRTUAL TABLE knowledge_fts USING fts5(heading, text, content='knowledge_chunk',"
+    " content_rowid='id', tokenize='unicode61 remove_diacritics 2', prefix='2 3')",
+    "CREATE TRIGGER knowledge_fts_insert AFTER INSERT ON knowledge_chunk BEGIN"
+    " INSERT INTO knowledge_fts (rowid, heading, text) VALUES (new.id, new.heading, new.text); END",
+    "CREATE TRIGGER knowledge_fts_delete AFTER DELETE ON knowledge_chunk BEGIN INSERT INTO knowledge_fts"
+    " (knowledge_fts, rowid, heading, text) VALUES ('delete', old.id, old.heading, old.text); END",
+    "CREATE TRIGGER knowledge_fts_update AFTER UPDATE OF heading, text ON knowledge_chunk BEGIN"
+    " INSERT INTO knowledge_fts (knowledge_fts, rowid, heading, text)"
+    " VALUES ('delete', old.id, old.heading, old.text);"
+    " INSERT INTO knowledge_fts (rowid, heading, text) VALUES (new.id, new.heading, new.text); END",
+)
+_ACCENTED = (
+    "ÀÁÂÃÄÅÇÈÉÊËÌÍÎÏÑÒÓÔÕÖÙÚÛÜÝàáâãäåçèéêëìíîïñòóôõöùúûüýÿĀāĂăĄąĆćĈĉĊċČčĎďĒēĔĕĖėĘęĚěĜĝĞğĠġĢģĤĥĨ"
+    "ĩĪīĬĭĮįİĴĵĶķĹĺĻļĽľŃńŅņŇňŌōŎŏŐőŔŕŖŗŘřŚśŜŝŞşŠšŢţŤťŨũŪūŬŭŮůŰűŲųŴŵŶŷŸŹźŻżŽžƠơƯưǍǎǏǐǑǒǓǔǕǖǗǘǙǚǛ"
+    "ǜǞǟǠǡǦǧǨǩǪǫǬǭǰǴǵǸǹǺǻȀȁȂȃȄȅȆȇȈȉȊȋȌȍȎȏȐȑȒȓȔȕȖȗȘșȚțȞȟȦȧȨȩȪȫȬȭȮȯȰȱȲȳḀḁḂḃḄḅḆḇḈḉḊḋḌḍḎḏḐḑḒḓḔḕḖḗḘḙ"
+    "ḚḛḜḝḞḟḠḡḢḣḤḥḦḧḨḩḪḫḬḭḮḯḰḱḲḳḴḵḶḷḸḹḺḻḼḽḾḿṀṁṂṃṄṅṆṇṈṉṊṋṌṍṎṏṐṑṒṓṔṕṖṗṘṙṚṛṜṝṞṟṠṡṢṣṤṥṦṧṨṩṪṫṬṭṮṯṰṱṲṳ"
+    "ṴṵṶṷṸṹṺṻṼṽṾṿẀẁẂẃẄẅẆẇẈẉẊẋẌẍẎẏẐẑẒẓẔẕẖẗẘẙẠạẢảẤấẦầẨẩẪẫẬậẮắẰằẲẳẴẵẶặẸẹẺẻẼẽẾếỀềỂểỄễỆệỈỉỊịỌọỎỏỐốỒồ"
+    "ỔổỖỗỘộỚớỜờỞởỠỡỢợỤụỦủỨứỪừỬửỮữỰựỲỳỴỵỶỷỸỹ"
+)
+_PLAIN = (
+    "aaaaaaceeeeiiiinooooouuuuyaaaaaaceeeeiiiinooooouuuuyyaaaaaaccccccccddeeeeeeeeeegggggggghhi"
+    "iiiiiiiijjkkllllllnnnnnnoooooorrrrrrssssssssttttuuuuuuuuuuuuwwyyyzzzzzzoouuaaiioouuuuuuuuu"
+    "uaaaaggkkoooojggnnaaaaaaeeeeiiiioooorrrruuuusstthhaaeeooooooooyyaabbbbbbccddddddddddeeeeee"
+    "eeeeffgghhhhhhhhhhiiiikkkkkkllllllllmmmmmmnnnnnnnnoooooooopppprrrrrrrrssssssssssttttttttuu"
+    "uuuuuuuuvvvvwwwwwwwwwwxxxxyyzzzzzzhtwyaaaaaaaaaaaaaaaaaaaaaaaaeeeeeeeeeeeeeeeeiiiioooooooo"
+    "oooooooooooooooouuuuuuuuuuuuuuyyyyyyyy"
+)
+_FTS_POSTGRES = (
+    "CREATE FUNCTION knowledge_fold(words text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN"
+    f" translate(lower(words), '{_ACCENTED}', '{_PLAIN}')",
+    "CREATE FUNCTION knowledge_words(heading text, body text) RETURNS tsvector LANGUAGE sql IMMUTABLE"
+    " PARALLEL SAFE RETURN setweight(to_tsvector('simple', knowledge_fold(heading)), 'A')"
+    " || setweight(to_tsvector('simple', knowledge_fold(body)), 'D')",
+    "CREATE INDEX ix_knowledge_chunk_words ON knowledge_chunk USING gin (knowledge_words(heading, text))",
+)
+
 
 def upgrade() -> None:
     op.create_table(
@@ -227,6 +266,8 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index(op.f("ix_knowledge_chunk_source_id"), "knowledge_chunk", ["source_id"], unique=False)
+    for statement in _FTS_SQLITE if op.get_bind().dialect.name == "sqlite" else _FTS_POSTGRES:
+        op.execute(sa.text(statement))
     op.create_table(
         "llm_decision",
         sa.Column("id", sa.String(), nullable=False),

@@ -1,0 +1,129 @@
+"""Vectors for pieces and questions: made in batches, taken up again where they were left."""
+
+from __future__ import annotations
+
+from array import array
+from typing import Final
+
+from sqlalchemy import func, update
+from sqlmodel import Session, col, select
+
+from services.errors import ServiceError
+from services.integrations.knowledge import vectors
+from services.integrations.knowledge.model import OnProgress, Progress
+from services.integrations.knowledge.vectors import VectorSearch, pack, unit
+from services.integrations.llm.embeddings import Embedder
+from services.resilience import Subject
+from services.resilience.retry import Sleep
+from services.storage import Database
+from services.storage.tables import KnowledgeChunk, KnowledgeSource
+
+LONGEST_PAUSE: Final = 90.0
+"""Seconds a batch waits for room in our own limits; beyond that somebody has to come back later."""
+
+
+class Embedding:
+    """One embedding endpoint at work on the knowledge base."""
+
+    def __init__(self, embedder: Embedder, search: VectorSearch, sleep: Sleep) -> None:
+        self._embedder = embedder
+        self._search = search
+        self._sleep = sleep
+
+    async def complete(self, database: Database, source_id: int, company: str, progress: OnProgress) -> bool:
+        """Give every piece of a source a vector of the model in use; whether any was made.
+
+        Each batch is stored at once: whoever is cancelled goes on there next time. Raises ServiceError.
+        """
+        model, batch = self._embedder.model, self._embedder.batch
+
+        def begin(session: Session) -> tuple[str, int, int]:
+            row = session.get(KnowledgeSource, source_id)
+            if row is None:
+                return "", 0, 0
+            pieces = col(KnowledgeChunk.source_id) == source_id
+            if row.embedding_model != model:
+                # Vectors of two models do not compare; a source has those of one only.
+                session.execute(update(KnowledgeChunk).where(pieces).values(embedding=None))
+                row.embedding_model = model
+                session.add(row)
+            empty = col(KnowledgeChunk.embedding).is_(None)
+            left = session.execute(select(func.count()).where(pieces, empty)).scalar_one()
+            return row.title, row.chunk_count, int(left)
+
+        def following(session: Session) -> list[tuple[int, str, str]]:
+            query = (
+                select(KnowledgeChunk.id, KnowledgeChunk.heading, KnowledgeChunk.text)
+                .where(KnowledgeChunk.source_id == source_id, col(KnowledgeChunk.embedding).is_(None))
+                .order_by(col(KnowledgeChunk.ordinal))
+                .limit(batch)
+            )
+            return [(row[0] or 0, row[1], row[2]) for row in session.execute(query)]
+
+        _, total, left = await database.write(begin)
+        made = 0
+        while left > made:
+            progress(Progress("embedding", total - left + made, total))
+            rows = await database.read(following)
+            if not rows:
+                break
+            texts = [f"{heading}\n\n{text}" if heading else text for _, heading, text in rows]
+            found = await self._batch(texts, company)
+            raw = {row[0]: pack(vector) for row, vector in zip(rows, found, strict=True)}
+
+            def put(session: Session, raw: dict[int, bytes] = raw) -> None:
+                there = select(KnowledgeChunk.id).where(col(KnowledgeChunk.id).in_(list(raw)))
+                vectors.put(session, {number: raw[number] for number in session.exec(there) if number})
+
+            await database.write(put)
+            made += len(rows)
+            progress(Progress("embedding", total - left + made, total))
+        return made > 0
+
+    async def _batch(self, texts: list[str], company: str) -> list[array[float]]:
+        """The vectors of one batch; where our own limit has no room, as soon as it has."""
+        while True:
+            try:
+                return await self._embedder.embed(texts, unit, subject=Subject(account=company))
+            except ServiceError as error:
+                if error.code != "limited" or not error.retry_after or error.retry_after > LONGEST_PAUSE:
+                    raise
+                pause = error.retry_after
+            await self._sleep(pause)
+
+    async def nearest(
+        self, database: Database, company_id: int, company: str, question: str, limit: int
+    ) -> tuple[list[tuple[int, float]], str]:
+        """Pieces nearest to a question with their similarity, and why there may be more (empty: no more).
+
+        Raises ServiceError when the endpoint does not answer.
+        """
+        model = self._embedder.model
+
+        def count(session: Session) -> tuple[int, int]:
+            query = (
+                select(func.count(col(KnowledgeChunk.id)), func.count(col(KnowledgeChunk.embedding)))
+                .join(KnowledgeSource, col(KnowledgeSource.id) == col(KnowledgeChunk.source_id))
+                .where(KnowledgeSource.company_id == company_id)
+            )
+            total = session.execute(query).one()[0]
+            usable = session.execute(query.where(KnowledgeSource.embedding_model == model)).one()[1]
+            return int(total), int(usable)
+
+        total, usable = await database.read(count)
+        lacking = total - usable
+        note = ""
+        if lacking:
+            note = f"{lacking} of {total} pieces have no vector of {model} yet: callboard knowledge refresh"
+        if not usable:
+            return [], note
+        [vector] = await self._embedder.embed([question], unit, subject=Subject(account=company))
+        found = await self._search.nearest(database, company_id, model, vector, limit)
+        return [pair for pair in found if pair[1] > self._embedder.least], note
+
+    async def probe(self, company: str) -> str:
+        """Ask for one vector. Raises ServiceError."""
+        found = await self._embedder.embed(["callboard"], unit, subject=Subject(account=company))
+        if not found:
+            raise ServiceError("It sent no vector", code="wrong_shape")
+        return f"{self._embedder.model}: vectors of {len(found[0])} numbers"

@@ -1,0 +1,111 @@
+"""JSON over HTTP to the endpoints of integrations: one client each, kept while its address and key stay."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+from services.clock import Clock
+from services.errors import ServiceError
+from services.http.client import Http, HttpOptions
+from services.http.wire import parse, wrong_shape
+from services.integrations.model import Resolved
+from services.resilience import Policies, RateLimiter
+from services.resilience.retry import Sleep
+from services.security import Secret
+
+TIMEOUT: Final = 60.0
+"""Seconds one attempt may take: models think."""
+_KEPT: Final = 32
+
+
+class Endpoints:
+    """The HTTP clients of integrations, by integration. Belongs to one event loop."""
+
+    def __init__(
+        self,
+        policies: Policies,
+        clock: Clock,
+        *,
+        limiter: RateLimiter | None = None,
+        timeout: float = TIMEOUT,
+        user_agent: str = "callboard",
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
+        self._policies = policies
+        self._clock = clock
+        self._limiter = limiter
+        self._timeout = timeout
+        self._user_agent = user_agent
+        self._sleep = sleep
+        self._open: dict[tuple[str, str, str], tuple[Secret, Http]] = {}
+
+    async def of(
+        self, where: Resolved, *, header: str = "authorization", prefix: str = "Bearer ", dialect: str = ""
+    ) -> Http:
+        """The client of an integration. Raises ServiceError for an address or a key that cannot be."""
+        info = where.info
+        key = (info.policy, info.base_url, header)
+        kept = self._open.get(key)
+        if kept is not None:
+            if kept[0] == where.secret:
+                return kept[1]
+            await self._open.pop(key)[1].aclose()
+        http = Http(
+            HttpOptions(
+                vendor=info.policy,
+                base_url=info.base_url,
+                key=where.secret or None,
+                header=header,
+                prefix=prefix,
+                concurrency=8,
+                clock=self._clock,
+                timeout=self._timeout,
+                user_agent=self._user_agent,
+                sleep=self._sleep,
+                policy=self._policies.of(info.policy, limiter=self._limiter),
+                dialect=dialect,
+            )
+        )
+        while len(self._open) >= _KEPT:
+            await self._open.pop(next(iter(self._open)))[1].aclose()
+        self._open[key] = (where.secret, http)
+        return http
+
+    async def aclose(self) -> None:
+        clients, self._open = list(self._open.values()), {}
+        for _, http in clients:
+            await http.aclose()
+
+
+def object_of(text: str) -> dict[str, Any]:
+    """The JSON object of an answer. Raises ServiceError."""
+    data = parse(text).data
+    if not isinstance(data, dict):
+        raise wrong_shape("an object", data)
+    return data
+
+
+def member(data: dict[str, Any], name: str, kind: type, what: str) -> Any:
+    """A member of an answer that has to be there and of this type. Raises ServiceError."""
+    value = data.get(name)
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise wrong_shape(f"{what} in {name!r}", value)
+    return value
+
+
+def number_of(config: object, what: str) -> float | None:
+    """A number of a configuration, which may be text; None where it is not set. Raises ServiceError."""
+    if config is None or config == "":
+        return None
+    try:
+        value = float(str(config))
+    except (TypeError, ValueError):
+        value = -1.0
+    if not 0 <= value < 1e12:
+        raise ServiceError(
+            f"The option {what} is no number from 0 on",
+            advice="Remove the integration and add it with the right one",
+            code="bad_option",
+        )
+    return value
