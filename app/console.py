@@ -25,7 +25,7 @@ from app.terminal import (
     steady_driver,
     watch_hangup,
 )
-from screens.actions import ACTIVITY, AGENTS, CALL, CALLS, COMPANIES, EVERYWHERE, bindings_of
+from screens.actions import ACTIVITY, AGENTS, CALL, CALLS, COMPANIES, EVERYWHERE, HEALTH, bindings_of
 from screens.agents import AgentsScreen
 from screens.frame import Frame
 from screens.glyphs import ASCII, UNICODE
@@ -242,6 +242,10 @@ class Callboard(App[str], inherit_bindings=False):
             from screens.companies import CompaniesScreen
 
             screen = CompaniesScreen(self)
+        elif place == HEALTH:
+            from screens.health import HealthScreen
+
+            screen = HealthScreen(self)
         else:
             from screens.activity import ActivityScreen
 
@@ -297,6 +301,9 @@ class Callboard(App[str], inherit_bindings=False):
 
     def action_go_companies(self) -> None:
         self._go(COMPANIES)
+
+    def action_go_health(self) -> None:
+        self._go(HEALTH)
 
     def action_go_activity(self) -> None:
         self._go(ACTIVITY)

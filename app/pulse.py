@@ -78,13 +78,22 @@ class Pulse:
 
     # -- flushing ---------------------------------------------------------------------------------
 
-    def wake(self) -> None:
-        """Something is dirty: flush soon, once, whatever else gets dirty until then."""
-        if self._waiting is None and self._app.is_running:
-            # A timer of Textual's would be a task of its own for each flush. The context is the app's,
-            # whoever published the event.
-            loop = asyncio.get_running_loop()
-            self._waiting = loop.call_later(self._every, self._beat, context=self._context)
+    def wake(self, seconds: float = 0.0) -> None:
+        """Something is dirty: flush soon, once, whatever else gets dirty until then.
+
+        `seconds` is how long it may wait; what may wait less is not held up by it.
+        """
+        if not self._app.is_running:
+            return
+        # A timer of Textual's would be a task of its own for each flush. The context is the app's,
+        # whoever published the event.
+        loop = asyncio.get_running_loop()
+        due = loop.time() + max(self._every, seconds)
+        if self._waiting is not None:
+            if self._waiting.when() <= due:
+                return
+            self._waiting.cancel()
+        self._waiting = loop.call_at(due, self._beat, context=self._context)
 
     def _beat(self) -> None:
         self._waiting = None

@@ -14,13 +14,16 @@ from screens.call_actions import CALL as CALL
 from screens.call_actions import CALL_ACTIONS
 from screens.call_actions import CALLS as CALLS
 from screens.call_actions import REPLAY as REPLAY
+from screens.health_actions import CHECK as CHECK
+from screens.health_actions import HEALTH as HEALTH
+from screens.health_actions import HEALTH_ACTIONS
 
 EVERYWHERE = "everywhere"
 AGENTS = "agents"
 COMPANIES = "companies"
 ACTIVITY = "activity"
 DETAIL = "detail"
-PLACES = (AGENTS, DETAIL, CALLS, CALL, REPLAY, COMPANIES, ACTIVITY, EVERYWHERE)
+PLACES = (AGENTS, DETAIL, CALLS, CALL, REPLAY, COMPANIES, HEALTH, CHECK, ACTIVITY, EVERYWHERE)
 
 ACTIONS: tuple[Action, ...] = (
     # -- agents -----------------------------------------------------------------------------------
@@ -140,6 +143,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("row_up", ("up",), "up", "One line up.", "Move", COMPANIES, 0, False),
     Action("row_down", ("down", "j"), "down", "One line down.", "Move", COMPANIES, 0, False),
     Action("home", ("escape", "q"), "agents", "Back to the agents.", "Companies", COMPANIES, 30),
+    *HEALTH_ACTIONS,
     # -- activity ---------------------------------------------------------------------------------
     Action(
         "open_run", ("enter",), "outcomes", "What this sync did about each agent.", "Activity", ACTIVITY, 10
@@ -165,7 +169,8 @@ ACTIONS: tuple[Action, ...] = (
     Action("go_agents", ("1",), "agents", "The agents.", "Everywhere", EVERYWHERE),
     Action("go_calls", ("2",), "calls", "Calls that were made, and live ones.", "Everywhere", EVERYWHERE),
     Action("go_companies", ("3",), "companies", "Companies and their connections.", "Everywhere", EVERYWHERE),
-    Action("go_activity", ("4",), "activity", "Syncs that ran, and the audit log.", "Everywhere", EVERYWHERE),
+    Action("go_health", ("4",), "health", "Is everything well, and if not, why.", "Everywhere", EVERYWHERE),
+    Action("go_activity", ("5",), "activity", "Syncs that ran, and the audit log.", "Everywhere", EVERYWHERE),
     Action("go_call", ("0",), "live call", "To the call that goes on.", "Everywhere", EVERYWHERE, 7),
     Action(
         "go_to",

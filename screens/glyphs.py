@@ -45,6 +45,12 @@ STATE_TONE: dict[State, Tone] = {
     State.UNKNOWN: Tone.MUTED,
     State.IN_SYNC: Tone.OK,
 }
+OVERALL: dict[str, tuple[State, Tone]] = {
+    "healthy": (State.IN_SYNC, Tone.OK),
+    "degraded": (State.LOCAL_AHEAD, Tone.LOOK),
+    "unhealthy": (State.ERROR, Tone.ACT),
+}
+"""The sign and the colour of each overall state of health, by its word."""
 STATE_RANK: dict[State, int] = {state: rank for rank, state in enumerate(State)}
 
 _DRIFT_STATE = {
@@ -95,6 +101,10 @@ class Glyphs:
     pause: str
     rule: str
     """A thin line from left to right."""
+    nothing: str
+    """Stands for a figure that nobody knows."""
+    frame: str
+    """Corners and lines as in `border`, then where lines meet: from left, right, top, bottom, all sides."""
 
 
 UNICODE = Glyphs(
@@ -126,6 +136,8 @@ UNICODE = Glyphs(
     levels="▁▂▃▄▅▆▇█",
     pause="‖",
     rule="─",
+    nothing="—",
+    frame="╭─╮│╰─╯├┤┬┴┼",
 )
 
 ASCII = Glyphs(
@@ -157,4 +169,6 @@ ASCII = Glyphs(
     levels="_.,-=+*#",
     pause="=",
     rule="-",
+    nothing="-",
+    frame="+-+|+-++++++",
 )

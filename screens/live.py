@@ -23,6 +23,7 @@ from services.events import (
     CallsChanged,
     CompaniesChanged,
     Event,
+    HealthChanged,
     ScheduleChanged,
     SyncFinished,
     SyncPlanned,
@@ -32,7 +33,10 @@ from services.model import RunStatus, SyncReport
 
 if TYPE_CHECKING:
     from screens.call_ports import Session
+    from services.health.model import HealthView
 
+HEALTH_EVERY = 0.25
+"""Seconds between two looks at the health: probes end all the time."""
 MANY = 200
 """From this many changed agents on, reading the whole mirror once is cheaper than one read each."""
 _NETWORK = {"transient", "timeout"}
@@ -54,6 +58,8 @@ class Changes:
     finished: bool = False
     calls: bool = False
     """A call began, moved on, ended or was deleted."""
+    health: bool = False
+    """Checks were probed, came or went; `status` as well if the whole stands otherwise now."""
 
     @property
     def beyond_cards(self) -> bool:
@@ -62,13 +68,16 @@ class Changes:
         return any((*others, self.calls))
 
     def __bool__(self) -> bool:
-        return bool(self.places) or self.counts or self.beyond_cards
+        return bool(self.places) or self.counts or self.health or self.beyond_cards
 
 
 class Live:
-    """Holds what the screens show and keeps it true. `wake` is called when there is something to flush."""
+    """Holds what the screens show and keeps it true.
 
-    def __init__(self, services: Services, wake: Callable[[], None]) -> None:
+    `wake` is called when there is something to flush; with `seconds`, when it may wait that long.
+    """
+
+    def __init__(self, services: Services, wake: Callable[..., None]) -> None:
         self.services = services
         self.board = Board()
         self.sync: LiveSync | None = None
@@ -84,6 +93,10 @@ class Live:
         """The calls that go on, the oldest first."""
         self.call_ended: Callable[[Session], None] = lambda session: None
         """Told of every call that was going on and is over."""
+        self.health: HealthView | None = None
+        """Everything that is watched, as it was at `health_at`; None until it is known."""
+        self.health_at = 0.0
+        """On the monotonic clock; countdowns are counted from there."""
         self._wake = wake
         self._ids: set[int] = set()
         self._changes = Changes()
@@ -114,6 +127,7 @@ class Live:
         """Somebody else wrote: read the whole mirror again at the next flush, and the calls."""
         self._all = True
         self._changes.calls = True
+        self._changes.health = self.health is not None
         self._wake()
 
     def mark_status(self) -> None:
@@ -134,6 +148,10 @@ class Live:
                 self._changes.companies = self._all = True
             case CallsChanged():
                 self._changes.calls = True
+            case HealthChanged():
+                self._changes.health = True
+                self._wake(HEALTH_EVERY)
+                return
             case ScheduleChanged(next_at=next_at):
                 self.next_at = next_at
                 self._changes.status = True
@@ -160,6 +178,8 @@ class Live:
             changes.places.update(self.board.set_syncing(self.sync.reading if self.sync else ()))
         if changes.calls:
             self._look_at_calls()
+        if changes.health and self.look_at_health():
+            changes.status = True
         if whole or len(ids) > MANY:
             places = await self.load()
             changes.everything = places is None
@@ -175,6 +195,12 @@ class Live:
                 self.board.arrange()
                 changes.everything = True
         return changes
+
+    def look_at_health(self) -> bool:
+        """Take over how everything stands; returns whether the whole stands otherwise than before."""
+        before, self.health = self.health, self.services.health.view()
+        self.health_at = self.services.clock.monotonic()
+        return before is None or before.overall is not self.health.overall
 
     def _look_at_calls(self) -> None:
         before, self.calls = self.calls, list(self.services.calls.active)

@@ -1,7 +1,7 @@
 """What the screens need from the services, as protocols: screens are built against these and nothing else.
 
 The real container and the in-memory one of the tests both fit. Attributes of `Services` that are heavy
-to build (`sync`, `companies`, `calls`) are touched only after the first frame.
+to build (`sync`, `companies`, `calls`, `health`) are touched only after the first frame.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from services.model import (
 
 if TYPE_CHECKING:
     from screens.call_ports import Calls
+    from screens.health_ports import Health
 
 
 class BundlePart(Protocol):
@@ -203,6 +204,8 @@ class Services(Protocol):
     def companies(self) -> Companies: ...
     @property
     def calls(self) -> Calls: ...
+    @property
+    def health(self) -> Health: ...
     def secrets_at_a_glance(self) -> tuple[str, bool] | None: ...
     def next_sync_at_a_glance(self) -> int | None: ...
     async def open_secrets(self) -> Secrets: ...

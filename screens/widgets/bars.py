@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from rich.segment import Segment
 from rich.style import Style
 
-from screens.actions import ACTIVITY, AGENTS, CALLS, COMPANIES
-from screens.glyphs import STATE_TONE, Glyphs, State, Tone
+from screens.actions import ACTIVITY, AGENTS, CALLS, COMPANIES, HEALTH
+from screens.glyphs import OVERALL, STATE_TONE, Glyphs, State, Tone
 from screens.live import Live
 from screens.textfit import cut, display, width_of
 from screens.when import clock_time
@@ -26,7 +26,13 @@ if TYPE_CHECKING:
 
 NARROW = 100
 """Below this width the name of the program gives way to what the operator needs to know."""
-TABS = ((AGENTS, "1 Agents"), (CALLS, "2 Calls"), (COMPANIES, "3 Companies"), (ACTIVITY, "4 Activity"))
+TABS = (
+    (AGENTS, "1 Agents"),
+    (CALLS, "2 Calls"),
+    (COMPANIES, "3 Companies"),
+    (HEALTH, "4 Health"),
+    (ACTIVITY, "5 Activity"),
+)
 
 
 class TopBar(Line):
@@ -38,7 +44,8 @@ class TopBar(Line):
         self.tells_call = True
         """Whether a call that goes on is shown here; its own screen shows it already."""
         self._ticking: Timer | None = None
-        self._call_words = ""
+        self._links: dict[str, str] = {}
+        """What a click on a piece does, by its text."""
 
     def redraw(self) -> None:
         """A call that goes on is shown with its duration, so each second counts as a change."""
@@ -54,37 +61,59 @@ class TopBar(Line):
 
     def pieces(self, width: int) -> tuple[Sequence[Piece], Sequence[Piece]]:
         narrow = width < NARROW
-        left: list[Piece] = [] if narrow else [(" callboard ", "strong")]
+        self._links = {title: f"app.go_{place}" for place, title in TABS}
+        left: list[Piece] = [(" ", Tone.MUTED)] if narrow else [(" callboard  ", "strong")]
         for place, title in TABS:
-            left += [
-                (" ", Tone.MUTED),
-                (title, "tab" if place == self._place else Tone.MUTED),
-                (" ", Tone.MUTED),
-            ]
-        room = width - sum(width_of(text) for text, _ in left) - 2
+            tone: Tone | str = "tab" if place == self._place else Tone.MUTED
+            if narrow and place == HEALTH:
+                left += self._health_tab(title, tone)
+            else:
+                left.append((title, tone))
+            left.append((" " if narrow else "  ", Tone.MUTED))
+        room = width - sum(width_of(text) for text, _ in left) - 1
         return left, self._facts(room, narrow)
+
+    def _health_tab(self, title: str, tone: Tone | str) -> list[Piece]:
+        """Where there is no room for both, the tab says how everything is instead of its name."""
+        health = self._live.health
+        if health is None:
+            return [(title, tone)]
+        state, colour = OVERALL[health.overall.value]
+        number = title.partition(" ")[0]
+        word = title.partition(" ")[2] if colour is Tone.OK else health.overall.value.capitalize()
+        sign = f"{self._glyphs.states[state]} "
+        pieces: list[Piece] = [(f"{number} ", tone), (sign, colour)]
+        pieces.append((word, tone if colour is Tone.OK else colour))
+        self._links.update((text, "app.go_health") for text, _ in pieces)
+        return pieces
 
     def _facts(self, room: int, narrow: bool) -> list[Piece]:
         """As many facts as fit, the most important ones first to stay, in their fixed order."""
         live = self._live
         companies = live.board.companies
         facts: list[tuple[int, Piece]] = []  # rank, piece
-        self._call_words = ""
         if live.calls and self.tells_call:
-            self._call_words = self._call(live.calls[-1], 12 if narrow else 24)
-            facts.append((0, (self._call_words, Tone.OK)))
+            call = self._call(live.calls[-1], room)
+            self._links[call] = "app.go_call"
+            facts.append((0, (call, Tone.OK)))
         if live.services.demo is not None:
             facts.append((0, (" DEMO ", "badge")))
         if len(companies) == 1:
             facts.append((4, (cut(display(next(iter(companies))), 24), Tone.PLAIN)))
         elif companies:
             facts.append((4, (f"{len(companies)} companies", Tone.PLAIN)))
+        if live.health is not None and not narrow:
+            state, tone = OVERALL[live.health.overall.value]
+            whole = f"{self._glyphs.states[state]} {live.health.overall.value}"
+            self._links[whole] = "app.go_health"
+            facts.append((1, (whole, tone)))
         if live.offline:
             facts.append((1, (f"{self._glyphs.failed} offline", Tone.ACT)))
         if live.secret_label:
             short = live.secret_label.split(" (")[0]
             if live.secret_locked:
-                facts.append((2, (f"{short}, locked", Tone.LOOK)))
+                locked = f"{short}, locked"
+                facts.append((2, (locked if width_of(locked) + 2 <= room else "keys locked", Tone.LOOK)))
             else:
                 facts.append((3, (short, Tone.MUTED)))
         if live.next_at is not None:
@@ -104,19 +133,18 @@ class TopBar(Line):
             pieces[-1] = (" ", Tone.PLAIN)
         return pieces
 
-    def _call(self, session: Session, most: int) -> str:
+    def _call(self, session: Session, room: int) -> str:
         """The call that goes on; a click leads to it, and the key line says which key does."""
         seconds = session.live.duration(session.now_ms()) // 1000
         state = f"{seconds // 60:02}:{seconds % 60:02}" if session.live.live_at is not None else "calling"
         more = f" +{len(self._live.calls) - 1}" if len(self._live.calls) > 1 else ""
-        return f"{self._glyphs.ok} live {state} {cut(display(session.target.name), most)}{more}"
+        words = f"{self._glyphs.ok} live {state}"
+        name = cut(display(session.target.name), min(24, room - width_of(words + more) - 3))
+        return f"{words} {name}{more}" if len(name) > 3 else f"{words}{more}"
 
     def segment(self, text: str, name: Tone | str) -> Segment:
-        if text == self._call_words:
-            return Segment(text, self.style_of(name) + Style.from_meta({"@click": "app.go_call"}))
-        for place, title in TABS:
-            if title in text:
-                return Segment(text, self.style_of(name) + Style.from_meta({"@click": f"app.go_{place}"}))
+        if text in self._links:
+            return Segment(text, self.style_of(name) + Style.from_meta({"@click": self._links[text]}))
         return super().segment(text, name)
 
 

@@ -8,13 +8,21 @@ from textual.containers import Horizontal
 from textual.message import Message
 from textual.widgets import Input, Static
 
-SIGNS = {"say": " say ", "inform": " tell ", "mark": " note ", "search": " / ", "filter": " / "}
+SIGNS = {
+    "say": " say ",
+    "inform": " tell ",
+    "mark": " note ",
+    "search": " / ",
+    "filter": " / ",
+    "health": " / ",
+}
 PLACEHOLDERS = {
     "say": "what you say to the agent; enter sends, esc leaves",
     "inform": "what the agent should know; enter sends, esc leaves",
     "mark": "a note for this moment; enter keeps it",
     "search": "text in the transcript",
     "filter": "text, transport: end: agent: company:",
+    "health": "text, state: kind: company: vendor:",
 }
 
 

@@ -8,7 +8,7 @@ import pytest
 from textual.widget import Widget
 
 from app.console import Callboard
-from screens.actions import ACTIONS, BY_ID, DETAIL, EVERYWHERE, PLACES, actions_of
+from screens.actions import ACTIONS, BY_ID, CHECK, DETAIL, EVERYWHERE, PLACES, actions_of
 from screens.activity import ActivityScreen
 from screens.agents import AgentsScreen
 from screens.call import CallScreen
@@ -16,11 +16,14 @@ from screens.calls import CallsScreen
 from screens.companies import CompaniesScreen
 from screens.detail import DetailPane
 from screens.frame import Frame
+from screens.health import HealthScreen
+from screens.health_detail import CheckPane
 from screens.help import help_rows
 from screens.palette import ActionProvider
 from screens.replay import ReplayScreen
 from tests.support.console import console, home, opened, screen_text, settled, until
 from tests.support.fake_calls import conversation, wants_approval, with_history
+from tests.support.fake_health import outage
 from tests.support.fake_services import FakeServices
 
 OWNERS: dict[str, type] = {
@@ -30,6 +33,8 @@ OWNERS: dict[str, type] = {
     "call": CallScreen,
     "replay": ReplayScreen,
     "companies": CompaniesScreen,
+    "health": HealthScreen,
+    CHECK: CheckPane,
     "activity": ActivityScreen,
     EVERYWHERE: Callboard,
 }
@@ -84,15 +89,23 @@ async def at(place: str, pilot: object) -> Frame:
             await until(pilot, lambda: "Outbound Surveys" in screen_text(pilot))
             await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, CallScreen | ReplayScreen))
+    elif place == CHECK:
+        services = app.services
+        assert isinstance(services, FakeServices)
+        services.health.shown = outage()
+        await pilot.press("4", "enter")
+        await until(pilot, lambda: isinstance(app.focused, CheckPane))
     elif place != "agents":
-        await pilot.press({"calls": "2", "companies": "3", "activity": "4"}[place])
+        await pilot.press({"calls": "2", "companies": "3", "health": "4", "activity": "5"}[place])
     await settled(pilot)
     frame = app.screen
     assert isinstance(frame, Frame)
     return frame
 
 
-@pytest.mark.parametrize("place", ["agents", DETAIL, "calls", "call", "replay", "companies", "activity"])
+@pytest.mark.parametrize(
+    "place", ["agents", DETAIL, "calls", "call", "replay", "companies", "health", CHECK, "activity"]
+)
 async def test_key_line_help_and_palette_show_what_the_keys_do(place: str) -> None:
     async with opened(FakeServices(demo=object()), (140, 40)) as pilot:
         frame = await at(place, pilot)

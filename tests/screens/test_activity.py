@@ -28,7 +28,7 @@ def with_history() -> FakeServices:
 
 async def test_runs_outcomes_and_back() -> None:
     async with opened(with_history(), (120, 24)) as pilot:
-        await pilot.press("4")
+        await pilot.press("5")
         await until(pilot, lambda: "◆ partial" in screen_text(pilot))
         text = screen_text(pilot)
         assert "all, forced" in text
@@ -47,14 +47,14 @@ async def test_runs_outcomes_and_back() -> None:
 
 async def test_the_audit_log() -> None:
     async with opened(with_history(), (120, 24)) as pilot:
-        await pilot.press("4", "tab")
+        await pilot.press("5", "tab")
         await until(pilot, lambda: "connection.rotate" in screen_text(pilot))
         assert "maria" in screen_text(pilot)
 
 
 async def test_nothing_has_happened_yet() -> None:
     async with opened(FakeServices()) as pilot:
-        await pilot.press("4")
+        await pilot.press("5")
         await settled(pilot)
         await until(pilot, lambda: "No sync has run yet" in screen_text(pilot))
         await pilot.press("1")

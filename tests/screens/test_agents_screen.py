@@ -24,7 +24,7 @@ async def test_the_frame_at_80_by_24() -> None:
         await settled(pilot)
         lines = screen_lines(pilot)
         assert len(lines) == 24
-        assert "1 Agents  2 Calls  3 Companies  4 Activity" in lines[0]
+        assert "1 Agents 2 Calls 3 Companies 4 Health 5 Activity" in lines[0]
         assert lines[0].endswith("acme  keyring  next 14:00")
         assert lines[1].startswith(" 42 agents   ● 26 in sync")
         assert lines[1].endswith("by name")

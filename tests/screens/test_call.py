@@ -467,7 +467,7 @@ async def test_the_call_goes_on_without_its_screen_and_is_seen_everywhere() -> N
         session.at += 134_000
         await until(pilot, lambda: "● live 02:14 Reception DE" in screen_lines(pilot)[0])
         session.send(AgentSpeech("said meanwhile", event_id=1))
-        await pilot.press("4")
+        await pilot.press("5")
         await until(pilot, lambda: "● live 02:14" in screen_lines(pilot)[0])
         await pilot.press("0")
         await until(pilot, lambda: "said meanwhile" in screen_text(pilot))

@@ -148,7 +148,7 @@ async def test_tabs_leave_no_stack_behind() -> None:
         await until(pilot, lambda: "Outbound Surveys" in screen_text(pilot))
         await pilot.press("enter")
         await until(pilot, lambda: len(pilot.app.screen_stack) == 3)
-        await pilot.press("4")
+        await pilot.press("5")
         assert len(pilot.app.screen_stack) == 2
         await pilot.press("escape")
         assert len(pilot.app.screen_stack) == 1

@@ -110,7 +110,7 @@ def test_every_text_colour_is_readable(theme: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "keys", [[], ["enter"], ["2"], ["3"], ["4"], ["c"], ["question_mark"], ["colon"], ["3", "c"]]
+    "keys", [[], ["enter"], ["2"], ["3"], ["4"], ["5"], ["c"], ["question_mark"], ["colon"], ["3", "c"]]
 )
 async def test_few_widgets_on_every_screen(keys: list[str]) -> None:
     async with opened(FakeServices(cards=seeded_cards(1_000)), (140, 40)) as pilot:
@@ -132,6 +132,13 @@ def test_calls_are_loaded_when_they_are_opened() -> None:
     code = f"import sys, app.console; print({calls})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "['screens.call_actions']"
+
+
+def test_health_is_loaded_when_it_is_opened() -> None:
+    health = "[name for name in sys.modules if name.startswith(('screens.health', 'services.health'))]"
+    code = f"import sys, app.console; print({health})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "['screens.health_actions']"
 
 
 def test_files_stay_small() -> None:

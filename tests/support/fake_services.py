@@ -37,6 +37,7 @@ from services.model import (
     SyncStatus,
 )
 from tests.support.fake_calls import FakeCalls
+from tests.support.fake_health import FakeHealth
 
 NOON = 1_772_366_400_000
 """2026-03-01 12:00:00 UTC: what time it is in tests."""
@@ -471,6 +472,7 @@ class FakeServices:
         self.companies = FakeCompanies(self, self.company_names)
         self.demo_control = FakeDemoControl(self)
         self.calls = FakeCalls(self.bus)
+        self.health = FakeHealth(self.bus, self.clock)
         self.real: Callable[[], FakeServices] | None = None
         self.started = False
         self.closed = False

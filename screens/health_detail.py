@@ -1,0 +1,320 @@
+"""One check: everything that is known of it now, and how it was in the last day, week and month."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from textual.app import ComposeResult
+from textual.containers import Vertical
+
+from screens.actions import CHECK, bindings_of
+from screens.frame import Console
+from screens.glyphs import Tone
+from screens.health_history import HistoryLines
+from screens.health_words import (
+    KIND_TITLES,
+    Standing,
+    breaker_words,
+    budget_words,
+    check_sign,
+    countdown,
+    figure,
+    percent,
+    standing_of,
+)
+from screens.textfit import display, fit
+from screens.when import exact, moment, took
+from screens.widgets.document import Document
+from screens.widgets.line import Line, Piece
+from screens.widgets.panels import Panels
+from screens.widgets.table import Column, LineTable, Row
+from services.errors import ServiceError
+from services.health.model import CheckView, HealthState, HistoryPoint, Incident
+from services.text import age
+
+TABS = (("now", 0), ("24 h", 24), ("7 d", 7 * 24), ("30 d", 30 * 24))
+"""The tabs with the hours they look back."""
+INCIDENTS = 50
+INCIDENT_COLUMNS = (Column("began", 12), Column("lasted", 9, right=True), Column("what happened"))
+LEAST_LABEL = 14
+
+
+class HeadingLine(Line):
+    """The name of the check with its state, then the tabs on the line below."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(ident="check-name")
+        self._glyphs = console.glyphs
+        self.check: CheckView | None = None
+
+    def pieces(self, width: int) -> tuple[Sequence[Piece], Sequence[Piece]]:
+        check = self.check
+        if check is None:
+            return [], []
+        sign, tone = check_sign(check, self._glyphs)
+        simulated: list[Piece] = [("simulated  ", Tone.LOOK)] if check.simulated else []
+        return [(f" {display(check.name)}", "strong")], [
+            *simulated,
+            (f"{sign} {state_words(check)} ", tone),
+        ]
+
+
+class TabLine(Line):
+    """Now and the spans of time; at the right that something is read, or why it was not."""
+
+    def __init__(self) -> None:
+        super().__init__(ident="check-tabs")
+        self.tab = 0
+        self.remark: Piece = ("", Tone.MUTED)
+
+    def pieces(self, width: int) -> tuple[Sequence[Piece], Sequence[Piece]]:
+        left: list[Piece] = [(" ", Tone.PLAIN)]
+        for number, (title, _) in enumerate(TABS):
+            left += [(title, "tab" if number == self.tab else Tone.MUTED), ("  ", Tone.MUTED)]
+        text, tone = self.remark
+        return left, [(f"{text} ", tone)] if text else []
+
+
+def state_words(check: CheckView) -> str:
+    standing = standing_of(check)
+    return "up" if standing is Standing.FINE else standing.value
+
+
+class CheckPane(Vertical, can_focus=True):
+    """Holds the focus while it is open, so that its keys come before those of the panels."""
+
+    BINDINGS = bindings_of(CHECK)
+
+    def __init__(self, console: Console, panels: Panels, close: Callable[[], None]) -> None:
+        super().__init__(id="check")
+        self._host, self._panels, self._close = console, panels, close
+        self._services = console.services
+        self._zone = console.services.settings.timezone
+        self.check: CheckView | None = None
+        self._read: tuple[str, int, int | None] | None = None
+        """Of which check, hours and probe the history is that is shown."""
+        self._lines: list[str] = []
+        """What `now` shows."""
+        self.heading = HeadingLine(console)
+        self.tabs = TabLine()
+        self.now = Document(console.glyphs, ident="check-now")
+        self.history = HistoryLines(console.glyphs, self._zone)
+        self.incidents = LineTable(INCIDENT_COLUMNS, console.glyphs, ident="incidents")
+
+    def compose(self) -> ComposeResult:
+        yield self.heading
+        yield self.tabs
+        yield self.now
+        yield self.history
+        yield self.incidents
+
+    def on_mount(self) -> None:
+        self._show_tab()
+
+    # -- what is shown ----------------------------------------------------------------------------
+
+    @property
+    def hours(self) -> int:
+        """How far the open tab looks back; 0 for now."""
+        return TABS[self.tabs.tab][1]
+
+    def show_check(self, check: CheckView) -> None:
+        """Show this check; what is read of its past is read again when it was probed since."""
+        another = self.check is None or self.check.id != check.id
+        self.check = self.heading.check = check
+        if another:
+            self._read = None
+        self.heading.redraw()
+        self._fill(at_top=another)
+
+    def tick(self) -> None:
+        """A second went by: the breaker's countdown."""
+        if not self.hours:
+            self._fill()
+
+    def _fill(self, *, at_top: bool = False) -> None:
+        if self.check is None or not self.is_mounted:
+            return
+        if not self.hours:
+            self._host.perform(lambda: self._show_now(at_top), group="check")
+        else:
+            self._host.perform(self._show_past, group="check")
+
+    async def _show_now(self, at_top: bool) -> None:
+        check = self.check
+        if check is None:
+            return
+        pairs = self._pairs(check)
+        width = max(LEAST_LABEL, *(len(name) for name, _ in pairs)) + 2
+        lines = [f"{fit(name, width)}{display(value) or '-'}" if name else value for name, value in pairs]
+        if lines == self._lines:
+            return
+        self._lines = lines
+        self.now.label_width = width
+        place = 0 if at_top else self.now.scroll_offset.y
+        await self.now.set_lines(lines)
+        if place:
+            self.now.scroll_to(y=place, animate=False)
+
+    def _pairs(self, check: CheckView) -> list[tuple[str, str]]:
+        """Everything of it as label and value; a label of nothing leaves a line free."""
+        zone, now, glyphs = self._zone, self._services.clock.now(), self._host.glyphs
+        elapsed = max(0.0, self._services.clock.monotonic() - self._host.live.health_at)
+        pairs: list[tuple[str, str]] = []
+        standing = standing_of(check)
+        if standing is Standing.HELD:
+            pairs += [("waits for", f"{check.held_by}; its own alerts are held back meanwhile"), ("", "")]
+        elif standing in (Standing.DOWN, Standing.DEGRADED, Standing.FAILING):
+            pairs += [("what happened", check.message), ("what to do", check.advice), ("", "")]
+        lasted = (
+            f", {age(check.since, now)}" if check.since is not None and now - check.since >= 60_000 else ""
+        )
+        pairs += [
+            ("state", state_words(check)),
+            ("since", f"{exact(check.since, zone)}{lasted}"),
+            ("checked", exact(check.checked_at, zone)),
+            ("next check", exact(check.next_at, zone) if check.next_at is not None else "not planned"),
+            ("every", countdown(check.interval)),
+            ("counts as down", f"after {check.failure_threshold} failures in a row, now {check.failures}"),
+        ]
+        if check.maintenance_until is not None:
+            pairs.append(("maintenance", f"until {exact(check.maintenance_until, zone)}"))
+        pairs += [("", ""), ("response time", figure(check.took_ms, glyphs))]
+        pairs.append(("24 hours", f"p50 {figure(check.p50_ms, glyphs)}, p95 {figure(check.p95_ms, glyphs)}"))
+        pairs.append(("uptime", self._uptime(check)))
+        if check.breaker is not None:
+            words = breaker_words(check.breaker, elapsed)[0]
+            shared = ", shared with other processes" if check.breaker.shared else ""
+            lost = (
+                ", counted by this process alone: the shared store is lost" if check.breaker.degraded else ""
+            )
+            pairs += [("", ""), ("breaker", f"{words}{shared}{lost}")]
+            pairs.append(("failures", f"{check.breaker.failures} in a row through the breaker"))
+        for budget in check.budgets:
+            pairs.append((f"{budget.level.value}'s limit", budget_words(budget)[0]))
+        pairs += [("", ""), ("kind", KIND_TITLES[check.kind]), ("company", check.company or "of all")]
+        pairs.append(("hang on it", f"{check.dependents:,} checks" if check.dependents else "nothing"))
+        pairs.append(("id", check.id))
+        if check.facts:
+            pairs += [("", ""), *check.facts]
+        if check.message and standing is Standing.FINE:
+            pairs.append(("found", check.message))
+        if check.last_error:
+            pairs += [("", ""), ("last error", check.last_error)]
+            pairs.append(("at", exact(check.last_error_at, zone)))
+            if check.last_error_advice:
+                pairs.append(("what to do", check.last_error_advice))
+        return pairs
+
+    def _uptime(self, check: CheckView) -> str:
+        day, month = (percent(share, self._host.glyphs) for share in (check.uptime_24h, check.uptime_30d))
+        return f"{day} of 24 hours, {month} of 30 days"
+
+    # -- the past ---------------------------------------------------------------------------------
+
+    async def _show_past(self) -> None:
+        """Read the past of the check once for each probe, and show it if it is still wanted."""
+        check, hours = self.check, self.hours
+        if check is None or not hours:
+            return
+        wanted = (check.id, hours, check.checked_at)
+        if wanted == self._read:
+            return
+        if self._read is None or self._read[:2] != wanted[:2]:
+            self._remark("reading", Tone.MUTED)
+        self._read = wanted
+        try:
+            points = await self._services.health.history(check.id, hours)
+            rows = await self._services.health.incidents(INCIDENTS, check.id)
+        except ServiceError as error:
+            self._read = None
+            self._remark(error.message, Tone.ACT)
+            return
+        if self._read == wanted and self.is_mounted:
+            self._remark("", Tone.MUTED)
+            self._show_points(points, hours)
+            self._show_incidents(rows, hours)
+
+    def _remark(self, text: str, tone: Tone) -> None:
+        self.tabs.remark = (text, tone)
+        self.tabs.redraw()
+
+    def _show_points(self, points: Sequence[HistoryPoint], hours: int) -> None:
+        self.history.set_points(points, self._services.clock.now(), hours)
+
+    def _show_incidents(self, incidents: Sequence[Incident], hours: int) -> None:
+        now = self._services.clock.now()
+        first = now - hours * 3_600_000
+        rows = []
+        for each in incidents:
+            if each.ended_at is not None and each.ended_at < first:
+                continue
+            tone = Tone.ACT if each.state is HealthState.DOWN else Tone.LOOK
+            lasted = took(each.ended_at - each.started_at) if each.ended_at is not None else "goes on"
+            what = f"{each.state.value}: {each.message}" if each.message else each.state.value
+            if each.cause:
+                what = f"waited for {each.cause}"
+            rows.append(
+                Row(
+                    each.id,
+                    (
+                        (moment(each.started_at, now, self._zone), Tone.PLAIN),
+                        (lasted, tone if each.ended_at is None else Tone.MUTED),
+                        (what, tone if each.ended_at is None else Tone.PLAIN),
+                    ),
+                )
+            )
+        self.incidents.empty = [("No trouble in this time", Tone.OK)]
+        self.incidents.set_rows(rows)
+
+    def _show_tab(self) -> None:
+        self.now.display = not self.hours
+        self.history.display = self.incidents.display = bool(self.hours)
+        self._remark("", Tone.MUTED)
+        self._fill()
+
+    # -- keys -------------------------------------------------------------------------------------
+
+    def action_close(self) -> None:
+        self._close()
+
+    def action_next_tab(self) -> None:
+        self.tabs.tab = (self.tabs.tab + 1) % len(TABS)
+        self._show_tab()
+
+    def action_previous_tab(self) -> None:
+        self.tabs.tab = (self.tabs.tab - 1) % len(TABS)
+        self._show_tab()
+
+    def action_next_check(self) -> None:
+        self._panels.move(1)
+
+    def action_previous_check(self) -> None:
+        self._panels.move(-1)
+
+    def _scroll(self, by: int) -> None:
+        if self.hours:
+            self.incidents.move(by)
+        else:
+            self.now.scroll_to(y=self.now.scroll_offset.y + by, animate=False)
+
+    def _page(self) -> int:
+        return self.incidents.page if self.hours else max(1, self.now.size.height - 1)
+
+    def action_scroll_up(self) -> None:
+        self._scroll(-1)
+
+    def action_scroll_down(self) -> None:
+        self._scroll(1)
+
+    def action_scroll_page_up(self) -> None:
+        self._scroll(-self._page())
+
+    def action_scroll_page_down(self) -> None:
+        self._scroll(self._page())
+
+    def action_scroll_first(self) -> None:
+        self._scroll(-10_000_000)
+
+    def action_scroll_last(self) -> None:
+        self._scroll(10_000_000)
