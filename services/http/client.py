@@ -124,7 +124,7 @@ class Http:
         self._options = options
         self._base = normalize_base_url(options.base_url)
         parts = urlsplit(self._base)
-        self.peer = Peer(options.vendor, parts.netloc, parts.scheme)
+        self.peer = Peer(options.vendor, parts.netloc, parts.scheme, options.dialect)
         self.stats = ClientStats()
         self._limiter = Limiter(options.concurrency, self.stats, options.sleep)
         policies = Policies(options.clock, sleep=options.sleep, rng=options.rng)
@@ -222,11 +222,13 @@ class Http:
         seconds waited so far, at most those of one attempt and a bit.
         """
         glance = _FIRST_GLANCE
+        breaker = self.policy.breaker
         while waited < self._options.timeout:
-            view = self.policy.breaker.view()
+            view = breaker.view()
             if view.state is not BreakerState.HALF_OPEN or not view.probing:
                 break
             await self._options.sleep(glance)
+            await breaker.refresh()
             waited += glance
             glance = min(glance * 1.5, _LONGEST_GLANCE)
         return waited
