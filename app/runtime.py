@@ -9,8 +9,9 @@ from pathlib import Path
 
 from app.paths import Paths, paths_from
 from app.settings import PASSPHRASE_VARIABLE, Settings, load_settings, secret_from, secret_service
-from services.container import ConsoleOptions, Gateway, ServiceOptions, Services
+from services.container import Services
 from services.errors import ServiceError, UsageError
+from services.options import ConsoleOptions, Gateway, ServiceOptions
 from services.resilience import Limits
 from services.storage import DatabaseLocation, Reader
 
@@ -105,6 +106,7 @@ def _options(paths: Paths, settings: Settings, environ: Mapping[str, str]) -> Se
         health_interval_seconds=settings.health_interval,
         health_failures=settings.health_failures,
         gateways=gateways(environ),
+        partners_folder=paths.data_dir / "partners",
     )
 
 

@@ -8,18 +8,18 @@ the keyring or the scheduler.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from services.agents import AgentService
 from services.clock import Clock, SystemClock
 from services.errors import ServiceError
 from services.events import EventBus, PolicyChanged
-from services.resilience import Limits, Policies
-from services.storage import DatabaseLocation, Reader
+from services.options import ConsoleOptions, ServiceOptions
+from services.outside import OutsideServices
+from services.resilience import Policies
+from services.storage import Reader
 
 if TYPE_CHECKING:
     from services.agents import SyncService
@@ -27,67 +27,13 @@ if TYPE_CHECKING:
     from services.calls.telephony import TelephonyService
     from services.companies import CompanyService, ConnectionClients
     from services.demo import Demo
+    from services.resilience.shared import SharedStore
     from services.schedule import Scheduler
     from services.security import SecretStore
     from services.storage import Database
 
 
-@dataclass(frozen=True, slots=True)
-class ServiceOptions:
-    """What the settings decide about the services; times in the unit their name says."""
-
-    database: DatabaseLocation
-    secrets_file: Path
-    secret_store: str = "auto"  # noqa: S105  # a choice, not a secret
-    secret_service: str = "callboard"  # noqa: S105  # a name, not a secret
-    """The name under which a keyring files our entries; differs per data folder."""
-    passphrase: str | None = field(default=None, repr=False)
-    timezone: str = "UTC"
-    stale_after_minutes: int = 60
-    hourly_sync: bool = True
-    daily_sync: str | None = "02:00"
-    concurrency: int | None = None
-    request_timeout_seconds: float = 30.0
-    list_cache_seconds: float = 60.0
-    metrics_cache_seconds: float = 30.0
-    calls_folder: Path | None = None
-    """Where recordings of calls are kept; None for `calls` beside the secrets file."""
-    calls_keep_days: int | None = None
-    input_device: str = ""
-    output_device: str = ""
-    echo_cancellation: bool = True
-    client_tools: Path | None = None
-    redis_url: str | None = field(default=None, repr=False)
-    limits: Limits = Limits()  # noqa: RUF009  # immutable
-    """Of each account, agent and user."""
-    health: bool = True
-    health_interval_seconds: float = 30.0
-    health_failures: int = 2
-    gateways: Mapping[str, Gateway] = field(default_factory=dict)
-    """Services of the environment that stand in where a company configured none, by kind of integration."""
-
-
-@dataclass(frozen=True, slots=True)
-class Gateway:
-    """A service named by environment variables such as `CRM_API_URL` and `CRM_API_KEY`."""
-
-    url: str
-    key: str = field(default="", repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class ConsoleOptions:
-    """What the settings decide about the screens."""
-
-    stale_after: int = 60
-    """Minutes after which an agent counts as stale."""
-    timezone: str = "UTC"
-    theme: str = "textual-dark"
-    ascii: bool = False
-    mouse: bool = True
-
-
-class Services:
+class Services(OutsideServices):
     """The services of one data folder (or of the demo) in one process and one event loop."""
 
     def __init__(
@@ -114,7 +60,12 @@ class Services:
         self.bus = EventBus()
         self.reader = Reader(options.database)
         self.agents = AgentService(self.reader, self.clock)
-        self.policies = Policies(self.clock, on_change=lambda name: self.bus.publish(PolicyChanged(name)))
+        self.policies = Policies(
+            self.clock,
+            on_change=lambda name: self.bus.publish(PolicyChanged(name)),
+            default_limits=options.limits,
+            shared=_shared_store(options, self.clock),
+        )
         self._on_first_use = on_first_use
         self._database: Database | None = None
         self._secrets = secrets
@@ -218,9 +169,10 @@ class Services:
     def companies(self) -> CompanyService:
         from services.companies import CompanyService
 
-        async def forget_calls(company: str) -> None:
+        async def forget(company: str) -> None:
             await self.calls.delete_company(company)
             await self.telephony.forget(company)
+            await self.integrations.forget(company)
 
         return CompanyService(
             self.open_database,
@@ -228,7 +180,7 @@ class Services:
             self.clients,
             self.bus,
             self.clock,
-            before_remove=forget_calls,
+            before_remove=forget,
         )
 
     @cached_property
@@ -309,15 +261,17 @@ class Services:
             self.sync.start(SyncRequest(cause="first look"))
 
     async def start_background(self) -> None:
-        """Start what works by itself: the schedule, and the care for past calls."""
+        """Start what works by itself: the schedule, and the care for calls and messages."""
         await self.schedule.start()
         await self.calls.start_care()
+        await self.messages.start()
 
     async def aclose(self) -> None:
         """Stop and close everything that was opened, in the order of dependence."""
         built = self.__dict__
         if "schedule" in built:
             await self.schedule.aclose()
+        await self.close_outside()
         if "calls" in built:
             await self.calls.aclose()
         if "sync" in built:
@@ -327,9 +281,18 @@ class Services:
         if self._database is not None:
             await self._database.aclose()
             self._database = None
+        await self.policies.aclose()
         self.reader.close()
         if self.demo is not None:
             await self.demo.aclose()
+
+
+def _shared_store(options: ServiceOptions, clock: Clock) -> SharedStore | None:
+    if not options.redis_url:
+        return None
+    from services.resilience.shared import SharedStore
+
+    return SharedStore(options.redis_url, clock)
 
 
 def _database_class() -> type[Database]:

@@ -25,6 +25,12 @@ if TYPE_CHECKING:
 COMPANY = "Harbour Dental"
 """The demo tenant's name."""
 
+INTEGRATIONS: Mapping[str, tuple[str, str, Mapping[str, object]]] = {
+    "HubSpot": ("hubspot", "/hubspot", {}),
+    "WhatsApp": ("whatsapp", "/whatsapp", {"phone_number_id": "106540352242922"}),
+}
+"""The demo's integrations by name: adapter, path at the simulator, options."""
+
 START_SECONDS = 20.0
 
 
@@ -46,6 +52,7 @@ class Demo:
         self._addresses: dict[Provider, str] | None = None
         self._key = ""
         self._twilio = ""
+        self._partners = ""
         self._starting = asyncio.Lock()
 
     async def addresses(self) -> Mapping[Provider, str]:
@@ -55,6 +62,7 @@ class Demo:
                 found = await self._running() or await self._start()
                 self._key = str(found["key"])
                 self._twilio = str(found["twilio"])
+                self._partners = str(found["partners"])
                 self._addresses = {
                     Provider.RETELL: str(found["retell"]),
                     Provider.ELEVENLABS: str(found["elevenlabs"]),
@@ -70,6 +78,11 @@ class Demo:
 
         await self.addresses()
         return ACCOUNT_SID, self._key, self._twilio
+
+    async def partner_addresses(self) -> Mapping[str, str]:
+        """Where the demo's integrations are served, by name; starts the simulator first."""
+        await self.addresses()
+        return {name: f"{self._partners}{path}" for name, (_, path, _) in INTEGRATIONS.items()}
 
     async def prepare(self, companies: CompanyService) -> bool:
         """See that the demo company and its keys exist; says whether it was made just now."""
@@ -120,6 +133,7 @@ class Demo:
             await _request(str(found["retell"]), "GET", "/__stats")
             await _request(str(found["elevenlabs"]), "GET", "/__stats")
             await _request(str(found["twilio"]), "GET", "/__stats")
+            await _request(str(found["partners"]), "GET", "/__stats")
         except (OSError, ValueError, KeyError, TypeError, ServiceError):
             return None
         return found if isinstance(found, dict) and "key" in found else None

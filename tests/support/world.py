@@ -7,8 +7,9 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from services.container import ServiceOptions, Services
+from services.container import Services
 from services.model import AgentCard, Outcome, SyncReport
+from services.options import ServiceOptions
 from services.security import MemoryStore
 from services.storage import DatabaseLocation
 from tests.support.simulator import RunningSimulator

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from services.agents import SyncRequest
-from services.container import ServiceOptions, Services
+from services.container import Services
 from services.errors import ServiceError, UsageError
 from services.events import CompaniesChanged
 from services.model import Provider
+from services.options import ServiceOptions
 from services.security import MemoryStore
 from services.storage import DatabaseLocation
 from tests.support.simulator import RunningSimulator, running_simulator

@@ -305,7 +305,8 @@ async def test_the_kept_rows_have_the_documented_ids(bench: Bench):
 async def test_what_is_seen_at_a_glance_is_what_the_schedule_says(
     bench: Bench, tmp_path, zone, hourly, daily
 ):
-    from services.container import ServiceOptions, Services
+    from services.container import Services
+    from services.options import ServiceOptions
     from services.storage import DatabaseLocation
 
     scheduler = await bench.scheduler(FakeSync(), timezone=zone, hourly=hourly, daily=daily)

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from services.calls.telephony import TelephonyService
-from services.container import ServiceOptions, Services
+from services.container import Services
 from services.errors import ServiceError, UsageError
 from services.events import CompaniesChanged
+from services.options import ServiceOptions
 from services.security import MemoryStore
 from services.simulator import ACCOUNT_SID
 from services.storage import DatabaseLocation
