@@ -10,9 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import delete, func
+from sqlalchemy import delete, func, select
 from sqlalchemy import insert as plain_insert
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col
 
 from services.health.model import Beat, HealthState, HistoryPoint
 from services.health.tally import (
@@ -166,7 +166,13 @@ def _stretch(check_id: str, held: Sequence[Any]) -> Probe:
 
 # -- in the database --------------------------------------------------------------------------------
 
-_COLUMNS = (HealthProbe.check_id, HealthProbe.at, HealthProbe.state, HealthProbe.took_ms, HealthProbe.count)
+_COLUMNS: Final[tuple[Any, ...]] = (
+    HealthProbe.check_id,
+    HealthProbe.at,
+    HealthProbe.state,
+    HealthProbe.took_ms,
+    HealthProbe.count,
+)
 
 
 def write_probes(session: Session, probes: Sequence[Probe]) -> None:
@@ -194,17 +200,22 @@ def _probe(row: Any) -> Probe:
     return Probe(row[0], row[1], HealthState(row[2]), row[3], count=row[4])
 
 
+def beat_of(probe: Probe) -> Beat:
+    """The probe in a heartbeat strip."""
+    return Beat(probe.at, probe.state, probe.took_ms)
+
+
 def probes_since(session: Session, since: int, check_id: str = "") -> list[Probe]:
     """The kept probes from this time on, of one check or all, oldest first."""
     query = select(*_COLUMNS).where(col(HealthProbe.at) >= since)
     if check_id:
-        query = query.where(HealthProbe.check_id == check_id)
+        query = query.where(col(HealthProbe.check_id) == check_id)
     return [_probe(row) for row in session.execute(query.order_by(col(HealthProbe.at)))]
 
 
 def probes_after(session: Session, row_id: int) -> tuple[list[Probe], int]:
     """The probes stored after this row, and the id of the last one: how other processes follow."""
-    query = select(*_COLUMNS, HealthProbe.id).where(col(HealthProbe.id) > row_id)
+    query = select(*_COLUMNS, col(HealthProbe.id)).where(col(HealthProbe.id) > row_id)
     rows = session.execute(query.order_by(col(HealthProbe.id))).all()
     return [_probe(row) for row in rows], rows[-1][5] if rows else row_id
 
@@ -219,8 +230,8 @@ def beats_of(session: Session, check_ids: Iterable[str], most: int) -> dict[str,
     found: dict[str, list[Beat]] = {}
     for check_id in check_ids:
         query = (
-            select(HealthProbe.at, HealthProbe.state, HealthProbe.took_ms)
-            .where(HealthProbe.check_id == check_id)
+            select(col(HealthProbe.at), col(HealthProbe.state), col(HealthProbe.took_ms))
+            .where(col(HealthProbe.check_id) == check_id)
             .order_by(col(HealthProbe.at).desc())
             .limit(most)
         )
@@ -243,16 +254,18 @@ def tallies(session: Session, now: int) -> dict[str, Tally]:
     day = col(HealthRollup.start) // DAY_MS
     sums = [func.sum(column) for column in _COUNTS]
     month = (
-        select(HealthRollup.check_id, day, *sums)
+        select(col(HealthRollup.check_id), day, *sums)
         .where(col(HealthRollup.start) >= (now // DAY_MS - 30) * DAY_MS)
-        .group_by(HealthRollup.check_id, day)
+        .group_by(col(HealthRollup.check_id), day)
         .order_by(day)
     )
     for check_id, number, *counts in session.execute(month):
         of(check_id).add_day(int(number) * DAY_MS, Counts(*(int(count or 0) for count in counts)))
     hours = (
-        select(HealthRollup.check_id, HealthRollup.start, *_COUNTS, HealthRollup.spread)
-        .where(col(HealthRollup.start) >= (now // HOUR_MS - 24) * HOUR_MS, HealthRollup.length_ms == HOUR_MS)
+        select(col(HealthRollup.check_id), col(HealthRollup.start), *_COUNTS, col(HealthRollup.spread))
+        .where(
+            col(HealthRollup.start) >= (now // HOUR_MS - 24) * HOUR_MS, col(HealthRollup.length_ms) == HOUR_MS
+        )
         .order_by(col(HealthRollup.start))
     )
     for check_id, start, *counts, spread in session.execute(hours):
@@ -265,13 +278,18 @@ def tallies(session: Session, now: int) -> dict[str, Tally]:
     return found
 
 
-_COUNTS = (HealthRollup.up, HealthRollup.degraded, HealthRollup.down, HealthRollup.maintenance)
+_COUNTS: Final[tuple[Any, ...]] = (
+    HealthRollup.up,
+    HealthRollup.degraded,
+    HealthRollup.down,
+    HealthRollup.maintenance,
+)
 
 
 def _open_since(session: Session) -> int:
     """From when on probes are not added up yet."""
     latest = session.execute(
-        select(func.max(HealthRollup.start)).where(HealthRollup.length_ms == HOUR_MS)
+        select(func.max(HealthRollup.start)).where(col(HealthRollup.length_ms) == HOUR_MS)
     ).scalar()
     return int(latest) + HOUR_MS if latest is not None else 0
 
@@ -296,14 +314,20 @@ def thin(session: Session, now: int) -> None:
 
 
 def _merge_days(session: Session, until: int) -> None:
-    old = (col(HealthRollup.start) < until, HealthRollup.length_ms == HOUR_MS)
+    old = (col(HealthRollup.start) < until, col(HealthRollup.length_ms) == HOUR_MS)
     rows = session.execute(select(*_ROLLUP).where(*old)).all()
     if rows:
         session.execute(delete(HealthRollup).where(*old))
         _store(session, merge((_rollup(row) for row in rows), DAY_MS))
 
 
-_ROLLUP = (HealthRollup.check_id, HealthRollup.start, HealthRollup.length_ms, *_COUNTS, HealthRollup.spread)
+_ROLLUP: Final[tuple[Any, ...]] = (
+    HealthRollup.check_id,
+    HealthRollup.start,
+    HealthRollup.length_ms,
+    *_COUNTS,
+    HealthRollup.spread,
+)
 
 
 def _rollup(row: Any) -> Rollup:
@@ -340,7 +364,7 @@ def read_history(session: Session, check_id: str, since: int, now: int) -> list[
         return points(probes_since(session, since, check_id), POINT_MS)
     query = (
         select(*_ROLLUP)
-        .where(HealthRollup.check_id == check_id, col(HealthRollup.start) >= since - since % HOUR_MS)
+        .where(col(HealthRollup.check_id) == check_id, col(HealthRollup.start) >= since - since % HOUR_MS)
         .order_by(col(HealthRollup.start))
     )
     older = [_rollup(row) for row in session.execute(query)]

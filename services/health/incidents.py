@@ -208,6 +208,7 @@ class Incidents:
             ended_at=trouble.ended_at,
             dependents=len(self._board.descendants(trouble.check_id)),
             simulated=standing.reading.simulated if standing.reading else False,
+            worst=HealthState(trouble.alerted_state) if over else state,
         )
 
 

@@ -185,6 +185,8 @@ class Incident:
     ended_at: int | None
     alerted_at: int | None
     """When somebody was told; None while nobody was, since it was held back, short, or in maintenance."""
+    over_alerted_at: int | None = None
+    """When its end was told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +275,8 @@ class Alert:
     ended_at: int | None = None
     dependents: int = 0
     simulated: bool = False
+    worst: HealthState = HealthState.DOWN
+    """How bad it is, or was before it was over: who is not told of this is not told of its end either."""
 
     @property
     def over(self) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any, Final
 from typing import cast as typed
 
@@ -16,6 +17,7 @@ from sqlalchemy import CursorResult, delete, func, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
+from services.errors import UsageError
 from services.health.board import Standing
 from services.health.history import Probe, beats_of, newest_row, tallies, write_probes
 from services.health.incidents import RANK, Trouble
@@ -40,6 +42,7 @@ from services.storage.tables import (
     MaintenanceWindow,
 )
 from services.storage.tables import HealthState as StateRow
+from services.text import clean_line
 
 LEASE: Final = "health"
 INCIDENTS_KEPT_MS: Final = 365 * DAY_MS
@@ -178,16 +181,12 @@ def forget_states(session: Session, check_ids: Iterable[str]) -> None:
             session.delete(row)
 
 
-def write(session: Session, batch: Batch, owner: str, now: int) -> bool:
-    """Store a batch, if `owner` still holds the lease; says whether it did. Gives new incidents their id."""
-    lease = session.get(Lease, LEASE, populate_existing=True)
-    if lease is None or lease.owner != owner:
-        return False
+def write(session: Session, batch: Batch, now: int) -> None:
+    """Store a batch. Gives new incidents their id. Only in a transaction in which the lease is held."""
     write_probes(session, batch.probes)
     write_states(session, batch.states, now)
     for trouble in batch.troubles:
         write_trouble(session, trouble)
-    return True
 
 
 # -- incidents --------------------------------------------------------------------------------------
@@ -196,7 +195,7 @@ def write(session: Session, batch: Batch, owner: str, now: int) -> bool:
 def write_trouble(session: Session, trouble: Trouble) -> None:
     """Store an incident as it is now; one that another process opened for the same check is taken over."""
     stored = trouble.content()
-    values = {
+    values: dict[str, Any] = {
         "state": trouble.state.value,
         "cause": trouble.cause,
         "message": trouble.message,
@@ -299,6 +298,12 @@ def told_since(session: Session, since: int) -> list[tuple[Incident, bool]]:
     return found
 
 
+def newest_told(session: Session) -> int:
+    """When anybody was told of anything last; 0 for never."""
+    columns = (func.max(HealthIncident.alerted_at), func.max(HealthIncident.over_alerted_at))
+    return max(int(found or 0) for found in session.execute(select(*columns)).one())
+
+
 def _incident(row: HealthIncident) -> Incident:
     return Incident(
         id=row.id or 0,
@@ -312,6 +317,7 @@ def _incident(row: HealthIncident) -> Incident:
         started_at=row.started_at,
         ended_at=row.ended_at,
         alerted_at=row.alerted_at,
+        over_alerted_at=row.over_alerted_at,
     )
 
 
@@ -379,3 +385,14 @@ def forget_old(session: Session, now: int) -> None:
     """Ended incidents of more than a year ago, and windows that ended 90 days ago."""
     session.execute(delete(HealthIncident).where(col(HealthIncident.ended_at) < now - INCIDENTS_KEPT_MS))
     session.execute(delete(MaintenanceWindow).where(col(MaintenanceWindow.ends_at) < now - 90 * DAY_MS))
+
+
+def company(session: Session, name: str) -> Company:
+    """The company of this name. Raises UsageError with the nearest one."""
+    rows = session.exec(select(Company)).all()
+    found = next((row for row in rows if row.name.casefold() == name.strip().casefold()), None)
+    if found is None:
+        near = get_close_matches(name, [row.name for row in rows], n=1, cutoff=0.5)
+        advice = f"did you mean {near[0]}?" if near else "list them with: callboard company list"
+        raise UsageError(f"There is no company {clean_line(name)!r}", advice=advice, code="unknown_company")
+    return found

@@ -1,0 +1,357 @@
+"""What is known, kept in the database: written by the process that probes, read by the others.
+
+`round` is one exchange with the database. Until it succeeds nothing is lost that there is room for; what
+somebody has to be told is told even while the database is away, by the process that probed last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from services.clock import Clock
+from services.errors import ServiceError
+from services.health import history, maintenance, store
+from services.health.alerts import AlertDesk
+from services.health.board import Board
+from services.health.history import Probe, Stretches
+from services.health.incidents import Incidents, Notice
+from services.health.model import Channel, HealthState, Incident, Reading, Rule, Window
+
+if TYPE_CHECKING:
+    from sqlmodel import Session
+
+    from services.storage import Database
+
+MOST_WAITING: Final = 50_000
+"""Probes kept while the database is away; of more the oldest are dropped."""
+THIN_EVERY: Final = 300.0
+
+
+@dataclass(slots=True)
+class Settings:
+    """What operators decided, as the database had it last."""
+
+    rules: dict[str, Rule] = field(default_factory=dict)
+    windows: list[Window] = field(default_factory=list)
+    channels: list[Channel] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Exchange:
+    """What one round brought."""
+
+    held: bool = False
+    owner: str = ""
+    settings: Settings = field(default_factory=Settings)
+    states: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    newest_state: int = 0
+    probes: list[Probe] = field(default_factory=list)
+    newest_probe: int = 0
+    told: list[tuple[Incident, bool]] = field(default_factory=list)
+
+
+class Keeping:
+    """The memory of one process, and its share of the database's."""
+
+    def __init__(
+        self, board: Board, desk: AlertDesk, owner: str, clock: Clock, quiet_ms: int, lease_ms: int
+    ) -> None:
+        self._board = board
+        self._desk = desk
+        self._owner = owner
+        self._clock = clock
+        self._lease_ms = lease_ms
+        self._incidents = Incidents(board, quiet_ms)
+        self._settings = Settings()
+        self._stretches = Stretches()
+        self._probes: list[Probe] = []
+        self._dirty: dict[str, None] = {}
+        self._touched: dict[str, None] = {}
+        self._gone: list[str] = []
+        self._last: dict[str, tuple[HealthState, Reading]] = {}
+        self._notices: list[Notice] = []
+        self._told_from_memory: list[Notice] = []
+        self._newest_state = 0
+        self._newest_probe = 0
+        self._told_at = 0
+        self._thinned_at: float | None = None
+        self.holder = False
+        self.prober = ""
+        """Who probes, for people."""
+        self.lost = False
+        """Whether the database could not be used the last time."""
+
+    @property
+    def rules(self) -> dict[str, Rule]:
+        return self._settings.rules
+
+    # -- what happens -------------------------------------------------------------------------------
+
+    def found(self, check_id: str, counted: HealthState, reading: Reading, at: int, *, grouped: bool) -> None:
+        """Remember a reading and how it counts."""
+        if not self.holder:
+            return
+        self._touched[check_id] = None
+        if counted is HealthState.PENDING:
+            return
+        message, category = reading.message, reading.category
+        if not grouped:
+            self._probes.append(Probe(check_id, at, counted, reading.took_ms, category, message))
+            self._dirty[check_id] = None
+            return
+        ended = self._stretches.add(check_id, at, counted, message, category)
+        if ended is not None:
+            self._probes.append(ended)
+        if self._last.get(check_id) != (counted, reading):
+            self._last[check_id] = (counted, reading)
+            self._dirty[check_id] = None
+
+    def touched(self, check_id: str) -> None:
+        """Its state changed without a reading."""
+        if self.holder:
+            self._touched[check_id] = None
+            self._dirty[check_id] = None
+
+    def gone(self, check_ids: Iterable[str]) -> None:
+        """These are no longer watched."""
+        ids = list(check_ids)
+        self._incidents.gone(ids, self._clock.now())
+        if self.holder:
+            self._gone += ids
+        for check_id in ids:
+            self._last.pop(check_id, None)
+            self._dirty.pop(check_id, None)
+
+    def step(self, now: int) -> bool:
+        """Judge what was touched; says whether somebody has to be told."""
+        if not self.holder:
+            return False
+        touched, self._touched = self._touched, {}
+        self._notices += self._incidents.step(touched, now)
+        return bool(self._notices)
+
+    def take_urgent(self) -> set[str]:
+        """What should be probed at once."""
+        urgent, self._incidents.urgent = self._incidents.urgent, set()
+        return urgent
+
+    def maintenance(self, now: int) -> list[tuple[str, int | None]]:
+        """Whose maintenance begins, ends or moves, and until when it lasts."""
+        spans = maintenance.running(self._settings.windows, now)
+        found = []
+        for standing in self._board:
+            until = maintenance.until(spans, standing.spec) if spans else None
+            if until != standing.maintenance_until:
+                found.append((standing.spec.id, until))
+        return found
+
+    # -- with the database --------------------------------------------------------------------------
+
+    async def load(self, database: Database, beats: Mapping[str, int]) -> None:
+        """Take up what is stored of the checks on the board; `beats`: how many probes of each to show."""
+        now, most = self._clock.now(), max(beats.values(), default=0)
+        wanted = [check_id for check_id, count in beats.items() if count]
+
+        def read(session: Session) -> tuple[store.Stored, Settings, int]:
+            told = store.newest_told(session)
+            return store.load(session, now, wanted, most), _settings(session), told
+
+        stored, self._settings, self._told_at = await database.read(read)
+        for check_id, tally in stored.tallies.items():
+            standing = self._board.find(check_id)
+            if standing is not None:
+                standing.tally = tally
+        for check_id, found in stored.beats.items():
+            standing = self._board.find(check_id)
+            if standing is not None:
+                standing.beats.extend(found)
+        self._adopt(stored.states)
+        self._newest_state, self._newest_probe = stored.newest_state, stored.newest_probe
+
+    async def read_settings(self, database: Database) -> None:
+        """Take up what operators decided."""
+        self._settings = await database.read(_settings)
+
+    async def round(self, database: Database) -> list[str]:
+        """Renew the lease and write, or read what the one who has it wrote; returns whose state changed."""
+        now = self._clock.now()
+        was_holder = self.holder
+        exchange = await (self._lead(database, now) if was_holder else self._follow(database, now))
+        self.lost = False
+        self._settings = exchange.settings
+        self.holder = exchange.held
+        self.prober = _who(exchange.owner, self._owner)
+        changed: list[str] = []
+        if not was_holder:
+            changed = self._catch_up(exchange)
+            if self.holder:
+                await self._take_over(database)
+        elif not self.holder:
+            self._step_down()
+        if self.holder:
+            self.step(now)
+            await self._tell(database, now)
+            await self._thin(database)
+        return changed
+
+    async def _lead(self, database: Database, now: int) -> Exchange:
+        batch = self._batch()
+        gone, self._gone = self._gone, []
+
+        def work(session: Session) -> Exchange:
+            held, owner = store.renew(session, self._owner, now, self._lease_ms)
+            if held:
+                store.write(session, batch, now)
+                store.forget_states(session, gone)
+            return Exchange(held, owner, _settings(session))
+
+        try:
+            return await database.write(work)
+        except ServiceError:
+            self._put_back(batch)
+            self._gone = [*gone, *self._gone]
+            raise
+
+    async def _follow(self, database: Database, now: int) -> Exchange:
+        def read(session: Session) -> Exchange:
+            owner = store.holder(session, now)
+            states, newest = store.states_since(session, self._newest_state)
+            probes, newest_probe = history.probes_after(session, self._newest_probe)
+            told = store.told_since(session, self._told_at + 1)
+            return Exchange(False, owner, _settings(session), states, newest, probes, newest_probe, told)
+
+        exchange = await database.read(read)
+        if not exchange.owner:
+            lasts = self._lease_ms
+            exchange.held, exchange.owner = await database.write(
+                lambda session: store.renew(session, self._owner, now, lasts)
+            )
+        return exchange
+
+    def _catch_up(self, exchange: Exchange) -> list[str]:
+        for probe in exchange.probes:
+            standing = self._board.find(probe.check_id)
+            if standing is not None:
+                standing.tally.add(probe.at, probe.state, probe.took_ms, probe.count)
+                standing.beats.append(history.beat_of(probe))
+        changed = self._adopt(exchange.states)
+        self._newest_state, self._newest_probe = exchange.newest_state, exchange.newest_probe
+        for incident, over in exchange.told:
+            self._desk.announce(incident, over, self._settings.channels)
+            told_at = incident.over_alerted_at if over else incident.alerted_at
+            self._told_at = max(self._told_at, told_at or 0)
+        return changed
+
+    def _adopt(self, states: Mapping[str, Mapping[str, object]]) -> list[str]:
+        changed = []
+        for check_id, data in states.items():
+            standing = self._board.find(check_id)
+            if standing is not None:
+                store.restore(standing, data)
+                changed.append(check_id)
+        return changed
+
+    async def _take_over(self, database: Database) -> None:
+        troubles, told_at = await database.read(store.open_troubles)
+        known = [trouble for trouble in troubles if trouble.check_id in self._board]
+        self._incidents.restore(known, told_at)
+
+    def _step_down(self) -> None:
+        """Another process has the lease: what was found since is its business."""
+        self._incidents.forget()
+        self._stretches.take()
+        self._probes.clear()
+        self._dirty.clear()
+        self._touched.clear()
+        self._notices.clear()
+        self._told_from_memory.clear()
+        self._last.clear()
+        self._gone.clear()
+
+    def _batch(self) -> store.Batch:
+        states = {}
+        for check_id in self._dirty:
+            standing = self._board.find(check_id)
+            if standing is not None:
+                states[check_id] = store.saved(standing)
+        batch = store.Batch(self._probes, states, list(self._incidents.changed.values()))
+        self._probes, self._dirty = [], {}
+        self._incidents.changed = {}
+        return batch
+
+    def _put_back(self, batch: store.Batch) -> None:
+        self._probes = (batch.probes + self._probes)[-MOST_WAITING:]
+        self._dirty = {**dict.fromkeys(batch.states), **self._dirty}
+        for trouble in batch.troubles:
+            self._incidents.changed[id(trouble)] = trouble
+
+    async def _tell(self, database: Database, now: int) -> None:
+        """Tell what nobody else has told: the database decides, once for each incident and state."""
+        for notice in self._told_from_memory:
+            await self._claim(database, notice, now)
+        self._told_from_memory.clear()
+        if self._incidents.changed and self._notices:
+            # A notice of what is not stored yet: its incident first.
+            self.holder = (await self._lead(database, now)).held
+        while self._notices and self.holder:
+            notice = self._notices[0]
+            mine = await self._claim(database, notice, now)
+            del self._notices[0]
+            if mine:
+                self._told_at = max(self._told_at, now)
+                self._desk.deliver(notice.alert, self._settings.channels)
+
+    async def _claim(self, database: Database, notice: Notice, now: int) -> bool:
+        trouble, state = notice.trouble, notice.alert.state
+        return await database.write(lambda session: store.claim(session, trouble, state, now))
+
+    def tell_from_memory(self) -> None:
+        """The database is away: tell all the same, and note it there once it is back."""
+        self.step(self._clock.now())
+        if self.holder:
+            for notice in self._notices:
+                self._desk.deliver(notice.alert, self._settings.channels)
+            self._told_from_memory += self._notices
+            self._notices.clear()
+
+    async def _thin(self, database: Database) -> None:
+        now = self._clock.monotonic()
+        if self._thinned_at is None:
+            self._thinned_at = now
+        elif now - self._thinned_at >= THIN_EVERY:
+            self._thinned_at = now
+            await self._thin_now(database)
+
+    async def _thin_now(self, database: Database) -> None:
+        at = self._clock.now()
+
+        def work(session: Session) -> None:
+            history.thin(session, at)
+            store.forget_old(session, at)
+
+        await database.write(work)
+
+    async def finish(self, database: Database) -> None:
+        """Write what is left, and give the lease back."""
+        self._probes += self._stretches.take()
+        now = self._clock.now()
+        if (await self._lead(database, now)).held:
+            await self._tell(database, now)
+            await self._thin_now(database)
+            await database.write(lambda session: store.release(session, self._owner))
+        self.holder = False
+
+
+def _settings(session: Session) -> Settings:
+    return Settings(store.rules(session), store.windows(session), store.channels(session))
+
+
+def _who(owner: str, me: str) -> str:
+    if not owner:
+        return ""
+    if owner == me:
+        return "this process"
+    host, _, rest = owner.partition(":")
+    return f"another process ({host}, {rest.partition(':')[0]})" if rest else f"another process ({host})"

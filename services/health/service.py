@@ -1,0 +1,438 @@
+"""The health of everything the agents depend on: probed by one process, seen by all.
+
+Of the processes that have one database open, the one with the lease `health` probes and writes; the others
+read what it wrote and show the same. A look that an operator asks for (`check_now`) is always made by the
+process that was asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+import secrets
+import socket
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Final
+
+from services.clock import Clock
+from services.errors import ServiceError, UsageError
+from services.events import AgentsChanged, CompaniesChanged, EventBus, IntegrationsChanged, PolicyChanged
+from services.health import history, store
+from services.health.alerts import AlertDesk
+from services.health.board import Board
+from services.health.keeping import Keeping
+from services.health.model import (
+    Channel,
+    CheckSpec,
+    HealthState,
+    HealthView,
+    HistoryPoint,
+    Incident,
+    Reading,
+    Rule,
+    Window,
+)
+from services.health.plan import Catalog, Plan
+from services.health.runner import Job, Probed, Runner
+from services.health.settings import HealthSettings
+from services.health.showing import Showing
+from services.resilience import Policies
+from services.text import clean_line
+
+if TYPE_CHECKING:
+    from services.storage import Database
+
+log = logging.getLogger("callboard.health")
+
+DATABASE: Final = "system:database"
+CHUNK: Final = 100
+"""Checks that are taken in or drawn up between two turns of the event loop."""
+
+
+@dataclass(frozen=True, slots=True)
+class HealthOptions:
+    """Times in seconds."""
+
+    interval: float = 30.0
+    failures: int = 2
+    """Failed probes in a row after which something is down, unless the check says otherwise."""
+    tick: float = 3.0
+    """How often the lease is renewed, what was found written, or what others found read."""
+    lease: float = 20.0
+    quiet: float = 900.0
+    """How long after an alert nobody is told again that the same check is in trouble."""
+    concurrency: int = 16
+
+
+def _owner() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
+
+
+class HealthService:
+    """Probes, remembers, tells. Belongs to one event loop; close it with `aclose`."""
+
+    def __init__(
+        self,
+        open_database: Callable[[], Awaitable[Database]],
+        catalog: Catalog,
+        policies: Policies,
+        desk: AlertDesk,
+        bus: EventBus,
+        clock: Clock,
+        options: HealthOptions = HealthOptions(),  # immutable
+        *,
+        rng: random.Random | None = None,
+        new_owner: Callable[[], str] = _owner,
+    ) -> None:
+        self._open_database = open_database
+        self._catalog = catalog
+        self._policies = policies
+        self._desk = desk
+        self._bus = bus
+        self._clock = clock
+        self._options = options
+        self._owner = new_owner()
+        self._board = Board()
+        self._keeping = Keeping(
+            self._board, desk, self._owner, clock, round(options.quiet * 1000), round(options.lease * 1000)
+        )
+        self._showing = Showing(self._board, policies, bus, clock)
+        self._settings = HealthSettings(open_database, clock)
+        self._runner = Runner(clock, self._took, began=self._began, concurrency=options.concurrency, rng=rng)
+        self._plan = Plan((), ())
+        self._database: Database | None = None
+        self._prepared = False
+        self._outdated = True
+        self._started = False
+        self._closing = False
+        self._wake = asyncio.Event()
+        self._ticking = asyncio.Lock()
+        self._keeper: asyncio.Task[None] | None = None
+        self._subscriptions: list[Callable[[], None]] = []
+
+    # -- life ---------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Begin to probe, or to follow the process that does. Raises ServiceError without a database."""
+        if self._started:
+            return
+        self._started = True
+        try:
+            await self._prepare()
+            await self.tick()
+        except BaseException:
+            self._started = False
+            raise
+        self._keeper = asyncio.create_task(self._keep(), name="health keeper")
+
+    async def aclose(self) -> None:
+        """Stop: what was found is written, the lease given back. May be called twice."""
+        self._closing = True
+        self._wake.set()
+        for unsubscribe in self._subscriptions:
+            unsubscribe()
+        self._subscriptions.clear()
+        await self._runner.stop()
+        keeper, self._keeper = self._keeper, None
+        if keeper is not None:
+            keeper.cancel()
+            await asyncio.wait({keeper})
+        if self._database is not None and self._keeping.holder:
+            with contextlib.suppress(ServiceError):  # the lease expires by itself
+                await self._keeping.finish(self._database)
+        await self._desk.aclose()
+        self._showing.close()
+        self._started = False
+
+    @property
+    def holder(self) -> bool:
+        """Whether this process is the one that probes for all."""
+        return self._keeping.holder
+
+    def ready(self) -> bool:
+        """Whether it knows how things stand: checks are set up and the database could be read lately."""
+        return self._prepared and not self._keeping.lost
+
+    async def _prepare(self) -> None:
+        """Everything up to the first probe: what is to be watched, and what is known of it."""
+        async with self._ticking:
+            if self._prepared:
+                return
+            self._database = await self._open_database()
+            await self._rebuild()
+            await self._keeping.load(self._database, self._plan.kept_beats())
+            await self._refresh()
+            self._prepared = True
+            for kind in (CompaniesChanged, IntegrationsChanged, AgentsChanged):
+                self._subscriptions.append(self._bus.subscribe(kind, lambda _: self._changed()))
+            self._subscriptions.append(self._bus.subscribe(PolicyChanged, lambda _: self._showing.stale()))
+
+    def _changed(self) -> None:
+        self._outdated = True
+
+    async def _keep(self) -> None:
+        while not self._closing:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), self._options.tick)
+            self._wake.clear()
+            try:
+                await self.tick()
+            except Exception:
+                log.exception("a round of the health service failed")
+
+    async def tick(self) -> None:
+        """One round of housekeeping: what to watch, the lease, writing or reading, alerts."""
+        async with self._ticking:
+            if self._closing or self._database is None:
+                return
+            try:
+                if self._outdated:
+                    await self._rebuild()
+                before = self._keeping.holder
+                changed = await self._keeping.round(self._database)
+                if self._keeping.holder and not before and self._started:
+                    self._runner.start()
+                elif before and not self._keeping.holder:
+                    await self._runner.stop()
+            except ServiceError as error:
+                changed = self._lost(error)
+            self._maintain()
+            await self._refresh(changed)
+            self._runner.expedite(self._plan.jobs_of(self._keeping.take_urgent()))
+
+    def _lost(self, error: ServiceError) -> list[str]:
+        """The database refuses: say so, whoever would have probed it. Probing goes on from memory."""
+        if not self._keeping.lost:
+            log.warning("the health service cannot use the database: %s", error.message)
+        self._keeping.lost = True
+        if self._keeping.holder:
+            self._keeping.tell_from_memory()
+            return []
+        if DATABASE not in self._board:
+            return []
+        now = self._clock.now()
+        reading = Reading(HealthState.DOWN, error.message, error.advice, error.category.value)
+        self._board.apply(DATABASE, reading, now, now)
+        return [DATABASE]
+
+    # -- what is watched ----------------------------------------------------------------------------
+
+    async def _rebuild(self) -> None:
+        self._outdated = False
+        try:
+            self._plan = (await self._catalog.build()).with_rules(self._keeping.rules)
+        except ServiceError:
+            self._outdated = True
+            raise
+        _, gone = self._board.set_specs(self._plan.specs)
+        self._keeping.gone(gone)
+        self._runner.set_jobs(self._plan.jobs())
+        if gone:
+            self._showing.changed(())
+
+    def _maintain(self) -> None:
+        """Let checks be in maintenance as the windows say at this moment."""
+        now = self._clock.now()
+        for check_id, until in self._keeping.maintenance(now):
+            self._board.set_maintenance(check_id, until, now)
+            self._keeping.touched(check_id)
+
+    # -- what is found ------------------------------------------------------------------------------
+
+    def _began(self, job: Job) -> None:
+        if len(job.checks) <= CHUNK:
+            for check_id in job.checks:
+                self._board.set_probing(check_id, True)
+
+    async def _took(self, probed: Probed) -> None:
+        """Take in what a job found, a part at a time."""
+        due = self._runner.table.due_at(probed.job.id)
+        next_at = None
+        if due is not None:
+            next_at = self._clock.now() + round((due - self._clock.monotonic()) * 1000)
+        grouped = bool(self._plan.group_of(probed.job.id))
+        for start in range(0, len(probed.readings), CHUNK):
+            for check_id, reading in probed.readings[start : start + CHUNK]:
+                counted = self._board.apply(check_id, reading, probed.asked_at, probed.at)
+                if counted is None:
+                    continue
+                self._board.set_probing(check_id, False)
+                self._board.set_next(check_id, next_at)
+                self._keeping.found(check_id, counted, reading, probed.at, grouped=grouped)
+            await self._refresh()
+        if not grouped:
+            await self._showing.count_budgets(self._plan.spec(probed.job.id))
+        if self._keeping.step(self._clock.now()):
+            self._wake.set()  # somebody is to be told, which does not wait for the next round
+        self._runner.expedite(self._plan.jobs_of(self._keeping.take_urgent()))
+
+    async def _refresh(self, changed: Iterable[str] = ()) -> None:
+        """Draw up anew what changed, a part at a time, and say so."""
+        for check_id in changed:
+            self._board.touch(check_id)
+        while not self._board.settled:
+            self._showing.changed(self._board.refresh(self._clock.now(), CHUNK))
+            if not self._board.settled:
+                await asyncio.sleep(0)
+
+    # -- what is asked ------------------------------------------------------------------------------
+
+    def view(self) -> HealthView:
+        """Everything as it is known now. Asks nobody and is made anew only when something changed."""
+        return self._showing.view(started=self._started and self._keeping.holder, prober=self._keeping.prober)
+
+    async def check_now(self, ids: Sequence[str] | None = None, *, confirm: bool = False) -> HealthView:
+        """Probe these checks (None: all) at once and wait for it.
+
+        With `confirm` what fails is probed again until its threshold says whether it is down. Raises
+        UsageError for a check that does not exist, ServiceError without a database.
+        """
+        await self._prepare()
+        if self._outdated or not self._started:
+            await self.tick()
+        wanted = self._known(ids) if ids is not None else list(self._board.ids)
+        await self._runner.check(self._plan.jobs_of(wanted))
+        while confirm and (unsure := [each for each in wanted if self._unsure(each)]):
+            await self._runner.check(self._plan.jobs_of(unsure))
+        if self._keeping.holder:
+            await self.tick()
+        return self.view()
+
+    def _unsure(self, check_id: str) -> bool:
+        standing = self._board.find(check_id)
+        return standing is not None and standing.state is HealthState.PENDING and standing.failures > 0
+
+    def _known(self, ids: Sequence[str]) -> list[str]:
+        for check_id in ids:
+            if check_id not in self._board:
+                near = get_close_matches(check_id, list(self._board.ids), n=1, cutoff=0.4)
+                advice = f"did you mean {near[0]}?" if near else "callboard health lists the checks"
+                raise UsageError(
+                    f"There is no check {clean_line(check_id)!r}", advice=advice, code="unknown_check"
+                )
+        return list(ids)
+
+    async def history(self, check_id: str, hours: int = 24) -> list[HistoryPoint]:
+        """The past of one check: by five minutes for a day, by hours or days for more; oldest first."""
+        await self._prepare()
+        database, now = await self._open_database(), self._clock.now()
+        if self._keeping.holder:
+            await self.tick()
+        since = now - hours * 3_600_000
+        return await database.read(lambda session: history.read_history(session, check_id, since, now))
+
+    async def incidents(self, limit: int = 100, check_id: str | None = None) -> list[Incident]:
+        """The newest incidents, of one check or of all."""
+        database = await self._open_database()
+        return await database.read(lambda session: store.incidents(session, limit, check_id))
+
+    def specs(self) -> tuple[CheckSpec, ...]:
+        """What is watched, with the operator's rules applied."""
+        return tuple(self._plan.specs)
+
+    # -- what operators decide ----------------------------------------------------------------------
+
+    async def rules(self) -> list[Rule]:
+        """What was changed about checks, by check."""
+        return await self._settings.rules()
+
+    async def set_rule(
+        self,
+        check_id: str,
+        *,
+        enabled: bool = True,
+        interval: float | None = None,
+        failure_threshold: int | None = None,
+        slow_ms: float | None = None,
+        actor: str = "",
+    ) -> Rule:
+        """Replace what is changed about a check; all defaults take the rule away. Raises UsageError."""
+        await self._prepare()
+        rule = Rule(check_id, enabled, interval, failure_threshold, slow_ms)
+        if check_id not in self._keeping.rules:
+            self._known([check_id])
+        await self._settings.set_rule(rule, actor)
+        self._changed()
+        await self._reread()
+        return rule
+
+    async def maintenance(self) -> list[Window]:
+        """Every maintenance window, those that are over for less than 90 days included."""
+        return await self._settings.maintenance()
+
+    async def add_maintenance(
+        self,
+        scope: str,
+        *,
+        starts_at: int | None = None,
+        ends_at: int | None = None,
+        cron: str = "",
+        minutes: int = 0,
+        timezone: str = "UTC",
+        reason: str = "",
+        actor: str = "",
+    ) -> Window:
+        """Plan maintenance; without a beginning it begins now. Raises UsageError for what cannot be."""
+        await self._prepare()
+        window = Window(0, scope, reason, timezone, starts_at, ends_at, cron, minutes, actor)
+        added = await self._settings.add_maintenance(window, self._plan.specs)
+        await self._reread()
+        return added
+
+    async def end_maintenance(self, window_id: int, *, actor: str = "") -> Window:
+        """End a window that is running, or take back one that has not begun or recurs."""
+        ended = await self._settings.end_maintenance(window_id, actor)
+        await self._reread()
+        return ended
+
+    async def alerts(self) -> list[Channel]:
+        """Where alerts go."""
+        return await self._desk.channels()
+
+    async def add_alert(
+        self,
+        kind: str,
+        target: str = "",
+        *,
+        company: str = "",
+        config: dict[str, object] | None = None,
+        least: HealthState = HealthState.DEGRADED,
+        secret: str = "",
+        actor: str = "",
+    ) -> Channel:
+        """Tell over one more channel. Raises UsageError for one that cannot work."""
+        added = await self._desk.add(
+            kind, target, company=company, config=config, least=least, secret=secret, actor=actor
+        )
+        await self._reread()
+        return added
+
+    async def remove_alert(self, channel_id: int, *, actor: str = "") -> Channel:
+        """Tell over this channel no longer."""
+        gone = await self._desk.remove(channel_id, actor)
+        await self._reread()
+        return gone
+
+    async def test_alert(self, channel_id: int) -> Channel:
+        """Send a test over a channel and wait for it. Raises ServiceError saying why it did not arrive."""
+        return await self._desk.test(channel_id)
+
+    async def reset_breaker(self, check_id: str) -> None:
+        """Close the breaker of what this check watches. Raises UsageError where it has none."""
+        await self._showing.policy_of(check_id).breaker.reset()
+
+    async def trip_breaker(self, check_id: str) -> None:
+        """Open the breaker of what this check watches, as if it had failed. Raises UsageError."""
+        await self._showing.policy_of(check_id).breaker.trip()
+
+    async def _reread(self) -> None:
+        """Go by what an operator just decided."""
+        if self._database is not None:
+            await self._keeping.read_settings(self._database)
+            self._outdated = self._outdated or self._plan.rules != self._keeping.rules
+            await self.tick()

@@ -1,0 +1,126 @@
+"""The view of everything, kept ready, and word of what changed in it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Final
+
+from services.clock import Clock
+from services.errors import ServiceError, UsageError
+from services.events import EventBus, HealthChanged
+from services.health.board import Board
+from services.health.model import CheckSpec, CheckView, HealthView
+from services.health.overall import judge
+from services.resilience import BreakerState, Budget, Policies, Policy
+from services.text import clean_line
+
+TOGETHER: Final = 0.1
+"""Seconds over which changes are gathered into one event."""
+MOST_NAMED: Final = 200
+"""Beyond so many changed checks the event says "read all again"."""
+COUNTDOWN: Final = 0.25
+"""Seconds for which a view with an open breaker in it, whose countdown moves, may be shown again."""
+
+
+class Showing:
+    """Makes the view when something in it changed, and hands out the same one until then."""
+
+    def __init__(self, board: Board, policies: Policies, bus: EventBus, clock: Clock) -> None:
+        self._board = board
+        self._policies = policies
+        self._bus = bus
+        self._clock = clock
+        self._budgets: dict[str, tuple[Budget, ...]] = {}
+        self._view: HealthView | None = None
+        self._made_at = 0.0
+        self._moving = False
+        self._changed: set[str] = set()
+        self._all_changed = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    def view(self, *, started: bool, prober: str) -> HealthView:
+        """Everything as it was last drawn up, with the breakers as they are now."""
+        now = self._clock.monotonic()
+        view = self._view
+        if view is None or (self._moving and now - self._made_at >= COUNTDOWN):
+            view = self._view = self._make()
+            self._made_at = now
+        if (view.started, view.prober) != (started, prober):
+            view = self._view = replace(view, started=started, prober=prober)
+        return view
+
+    def _make(self) -> HealthView:
+        self._moving = False
+        checks = tuple(self._decorated(check) for check in self._board.views())
+        overall, reason = judge(self._board, checks)
+        checked_at = max((check.checked_at for check in checks if check.checked_at is not None), default=None)
+        return HealthView(overall, reason, checks, checked_at, started=False)
+
+    def _decorated(self, check: CheckView) -> CheckView:
+        policy = self._policies.find(check.policy) if check.policy else None
+        if policy is None:
+            return check
+        breaker = policy.breaker.view()
+        self._moving = self._moving or breaker.state is not BreakerState.CLOSED
+        return replace(check, breaker=breaker, budgets=self._budgets.get(check.id, ()))
+
+    def policy_of(self, check_id: str) -> Policy:
+        """The policy of what a check watches. Raises UsageError where there is none."""
+        standing = self._board.find(check_id)
+        name = standing.spec.policy if standing is not None else ""
+        policy = self._policies.find(name) if name else None
+        if policy is None:
+            what = self._board.title(check_id) if standing is not None else clean_line(check_id)
+            raise UsageError(
+                f"{what} has no breaker in this process",
+                advice="only what is called over a network has one, from its first call on",
+                code="no_breaker",
+            )
+        return policy
+
+    async def count_budgets(self, spec: CheckSpec | None) -> None:
+        """Look up what is left of the limits around a check."""
+        if spec is None or spec.subject is None or not spec.policy:
+            return
+        policy = self._policies.find(spec.policy)
+        if policy is None or policy.limiter is None:
+            return
+        try:
+            budgets = tuple(await policy.limiter.budgets(spec.subject))
+        except ServiceError:
+            return  # the store of the limits is lost, which its own check tells
+        if self._budgets.get(spec.id) != budgets:
+            self._budgets[spec.id] = budgets
+            self._view = None
+
+    def stale(self) -> None:
+        """Something that is looked up changed: make the view anew."""
+        self._view = None
+        self.changed(())
+
+    def changed(self, check_ids: Iterable[str]) -> None:
+        """These were drawn up anew (none named: everything may have changed); say so in a moment."""
+        found = list(check_ids)
+        self._view = None
+        self._changed.update(found)
+        self._all_changed = self._all_changed or not found or len(self._changed) > MOST_NAMED
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(TOGETHER, self.tell)
+
+    def tell(self) -> None:
+        """Publish what changed since the last time."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        ids = () if self._all_changed else tuple(sorted(self._changed))
+        if self._changed or self._all_changed:
+            self._changed.clear()
+            self._all_changed = False
+            self._bus.publish(HealthChanged(ids))
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
