@@ -25,6 +25,7 @@ from services.errors import UsageError
 from services.simulator.conversation import Script
 from services.simulator.conversations import Conversations
 from services.simulator.faults import FaultBoard
+from services.simulator.partners import PARTNERS
 from services.simulator.stats import Counter
 from services.simulator.wire import Json, Reply, Request, answer
 
@@ -101,6 +102,7 @@ class Control:
         return [
             {"provider": str(vendor.provider), "agent_id": agent_id, "name": name}
             for vendor in self._vendors
+            if vendor.provider != PARTNERS
             for agent_id, name in vendor.names()
         ]
 

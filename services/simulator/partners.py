@@ -7,6 +7,7 @@ how its errors look. Every one of them is opened by the simulator's key, as a be
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -57,7 +58,9 @@ class Partners:
 
     async def aclose(self) -> None:
         for partner in self._partners:
-            partner.aclose()
+            ended = partner.aclose()
+            if inspect.isawaitable(ended):
+                await ended
 
     def refuse(self, request: Request) -> Reply | None:
         """The answer to a request whose key does not do, or None."""

@@ -20,6 +20,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from services.clock import Clock, SystemClock
 from services.errors import ServiceError
 from services.model import Provider
+from services.simulator import partner_gateway_messages, partner_whatsapp
 from services.simulator.control import Control
 from services.simulator.conversations import Conversations
 from services.simulator.elevenlabs import ElevenLabsVendor
@@ -157,7 +158,10 @@ class Simulator:
 
     def _partners(self, key: str, limited: str) -> Partners:
         """Every partner service; a new one is added here."""
-        return Partners(key, limited)
+        partners = Partners(key, limited)
+        partner_whatsapp.mount(partners, self.telephone)
+        partner_gateway_messages.mount(partners, self.telephone, key)
+        return partners
 
     async def _serve(self, provider: str, listener: socket.socket) -> None:
         config = uvicorn.Config(

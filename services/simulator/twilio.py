@@ -1,4 +1,4 @@
-"""The simulated Twilio REST API of one account: calls and numbers (`/2010-04-01/Accounts/{sid}/…`).
+"""The simulated Twilio REST API of one account: calls, numbers, messages (`/2010-04-01/Accounts/{sid}/…`).
 
 Shapes: Twilio's OpenAPI document of 2026-04. Requests are form-encoded with HTTP Basic authentication
 (account SID and auth token), times are RFC 2822, errors are `{code, message, more_info, status}`.
@@ -20,6 +20,7 @@ from services.simulator import words
 from services.simulator.options import ACCOUNT_SID
 from services.simulator.sockets import SocketRoutes
 from services.simulator.telephone import OWNED, LineCall, Refused, Telephone
+from services.simulator.twilio_messages import TwilioMessages
 from services.simulator.wire import Json, Reply, Request, Router, answer
 
 TWILIO: Final = "twilio"
@@ -86,11 +87,13 @@ class TwilioAccount:
         add("GET", f"{_ACCOUNTS}/*/Calls/*", "detail", self._get_call)
         add("POST", f"{_ACCOUNTS}/*/Calls/*", "write", self._update_call)
         add("GET", f"{_ACCOUNTS}/*/IncomingPhoneNumbers.json", "list", self._list_numbers)
+        self.messages = TwilioMessages(self.router, telephone, key, self._page)
 
     # What every vendor offers to the server and to the control requests.
 
     async def aclose(self) -> None:
-        """The telephone network is stopped by its owner."""
+        """Ends what is being reported; the telephone network is stopped by its owner."""
+        await self.messages.aclose()
 
     def refuse(self, request: Request) -> Reply | None:
         """The answer to a request whose credentials do not do, or None."""
@@ -117,7 +120,7 @@ class TwilioAccount:
         return []
 
     def has_object(self, object_id: str) -> bool:
-        return object_id in self._telephone.calls
+        return object_id in self._telephone.calls or object_id in self.messages.sent
 
     def edit(self, agent_id: str, part: str, patch: Json) -> Json | None:
         """It has no agents."""

@@ -18,10 +18,13 @@ from services.simulator import LIMITED_SUFFIX, SimulatorOptions
 class RunningSimulator:
     """Addresses and key of a running simulator, and its control requests; ValueError when one is refused."""
 
-    def __init__(self, retell_url: str, elevenlabs_url: str, twilio_url: str, key: str) -> None:
+    def __init__(
+        self, retell_url: str, elevenlabs_url: str, twilio_url: str, key: str, partners_url: str = ""
+    ) -> None:
         self.retell_url = retell_url
         self.elevenlabs_url = elevenlabs_url
         self.twilio_url = twilio_url
+        self.partners_url = partners_url
         self.key = key
         self.limited_key = key + LIMITED_SUFFIX
 
@@ -119,7 +122,7 @@ async def running_simulator(**options: Any) -> AsyncIterator[RunningSimulator]:
     simulator = await ready
     try:
         urls = (simulator.retell_url, simulator.elevenlabs_url, simulator.twilio_url)
-        yield RunningSimulator(*urls, simulator.options.key)
+        yield RunningSimulator(*urls, simulator.options.key, simulator.partners_url)
     finally:
         inner["loop"].call_soon_threadsafe(inner["stop"].set)
         await asyncio.to_thread(thread.join)
