@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
+import logging
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, Final, Protocol
 
 from services.clock import Clock
+from services.errors import ServiceError
 from services.health.model import HealthView, Overall
 
 LEAST_AGE: Final = 0.2
 """Seconds for which a view is used again: making one looks at every check."""
 _KEPT: Final = 32
+
+log = logging.getLogger(__name__)
 
 Make = Callable[[HealthView], dict[str, Any]]
 
@@ -54,8 +58,12 @@ class Answers:
         """Whether the program can do its work."""
         if self._health is None:
             return True
-        found = self._health.ready()
-        return await found if inspect.isawaitable(found) else found
+        try:
+            found = self._health.ready()
+            return await found if inspect.isawaitable(found) else found
+        except ServiceError as error:
+            log.warning("not ready: %s", error.message)
+            return False
 
     async def body(self, key: Hashable, make: Make) -> tuple[bytes, HealthView]:
         """What `make` gives for the view in force, as JSON, and that view.

@@ -11,7 +11,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from services.errors import Category, ServiceError, UsageError
+from services.errors import Category, ServiceError
 from services.security import redact
 
 JSON: Final = "application/json"
@@ -59,6 +59,16 @@ def broken() -> Refused:
     )
 
 
+_UNAVAILABLE: Final = Refused(
+    503,
+    "Something that the answer needs does not work now",
+    code="unavailable",
+    category=Category.TRANSIENT,
+    advice="Try again; the log has the detail",
+    headers={"Retry-After": "5"},
+)
+
+
 def install(app: FastAPI) -> None:
     """Have every error of the framework answered in our shape."""
 
@@ -77,10 +87,9 @@ def install(app: FastAPI) -> None:
         return Response(found.body, found.status, None, JSON)
 
     async def service(_: Request, error: Exception) -> Response:
-        assert isinstance(error, ServiceError)  # noqa: S101 - registered for nothing else
-        log.warning("a service failed while answering: %s", error.message)
-        status = 400 if isinstance(error, UsageError) else 503
-        return Response(error_body(error), status, None, JSON)
+        # Its words may be about things that whoever asks must not learn: they are for the log.
+        log.warning("a service failed while answering: %s", error)
+        return Response(_UNAVAILABLE.body, 503, _UNAVAILABLE.headers, JSON)
 
     app.add_exception_handler(Refused, refused)
     app.add_exception_handler(HTTPException, http)

@@ -24,6 +24,8 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 LARGEST_BODY: Final = 1_000_000
+LARGEST_HEAD: Final = 16_384
+"""Bytes of the address and all headers."""
 MOST_REQUESTS: Final = 64
 """Answered at the same time; one more is told to come back."""
 PATIENCE: Final = 15.0
@@ -91,7 +93,7 @@ class Guard:
         started = time.perf_counter()
         self._running += 1
         try:
-            self._check(headers)
+            self._check(scope)
             async with asyncio.timeout(self._patience):
                 await self._app(scope, receive, answer)
         except Refused as refused:
@@ -113,7 +115,8 @@ class Guard:
         given = next((value for name, value in headers if name == b"x-request-id"), b"")
         return given if _REQUEST_ID.fullmatch(given) else self._new_id().encode()
 
-    def _check(self, headers: list[tuple[bytes, bytes]]) -> None:
+    def _check(self, scope: Scope) -> None:
+        headers: list[tuple[bytes, bytes]] = scope["headers"]
         if self._running > self._most:
             raise Refused(
                 503,
@@ -122,6 +125,14 @@ class Guard:
                 category=Category.TRANSIENT,
                 advice="Try again in a second",
                 headers={"Retry-After": "1"},
+            )
+        size = len(scope.get("raw_path") or b"") + len(scope["query_string"])
+        if size + sum(len(name) + len(value) for name, value in headers) > LARGEST_HEAD:
+            raise Refused(
+                431,
+                f"The address and the headers are larger than {LARGEST_HEAD // 1024} KB together",
+                code="large_head",
+                advice="Send shorter ones",
             )
         if self._hosts is not None:
             host = next((value for name, value in headers if name == b"host"), b"")

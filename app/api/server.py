@@ -14,10 +14,10 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from app.api.errors import JSON, Refused
+from app.api.guard import LARGEST_HEAD
 from services.errors import Category, ServiceError
 
 MOST_CONNECTIONS: Final = 512
-LARGEST_HEAD: Final = 16_384
 HEAD_SECONDS: Final = 10.0
 """For a whole request line with its headers, from the connection or from the answer before."""
 IDLE_SECONDS: Final = 30
@@ -48,7 +48,7 @@ class _Protocol(H11Protocol):
                 )
             )
             return
-        self._deadline = self.loop.call_later(HEAD_SECONDS, self._too_slow)
+        self._arm()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._met()
@@ -60,8 +60,14 @@ class _Protocol(H11Protocol):
         super().data_received(data)
         if self.conn.their_state is not h11.IDLE:
             self._met()
-        elif self._deadline is None and not self.transport.is_closing():
-            self._deadline = self.loop.call_later(HEAD_SECONDS, self._too_slow)
+        elif not self.transport.is_closing():
+            self._arm()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        # The beginning of the next request came along with the one that has been answered.
+        if self.conn.their_state is h11.IDLE and self.conn.trailing_data[0]:
+            self._arm()
 
     def send_400_response(self, msg: str) -> None:
         if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
@@ -70,6 +76,10 @@ class _Protocol(H11Protocol):
         self._refuse(
             Refused(400, "This is no HTTP request that can be read", code="bad_request", advice="Correct it")
         )
+
+    def _arm(self) -> None:
+        if self._deadline is None:
+            self._deadline = self.loop.call_later(HEAD_SECONDS, self._too_slow)
 
     def _met(self) -> None:
         if self._deadline is not None:
