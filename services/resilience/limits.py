@@ -285,6 +285,7 @@ class MemoryWindows:
 
     def _add(self, asked: list[tuple[_Key, _Log]], now: float) -> None:
         soon = now + WINDOWS[0][1]
+        names = len(self._logs)
         for key, log in asked:
             times = log.times
             if len(times) > _SMALL:
@@ -296,11 +297,12 @@ class MemoryWindows:
                 self._logs.move_to_end(key)
             else:
                 self._logs[key] = log
-                self._forget(now)
+        if len(self._logs) > names:
+            self._forget(2 * (len(self._logs) - names), now)
 
-    def _forget(self, now: float) -> None:
-        """With every new name, let go of up to two that no window remembers any more."""
-        for _ in range(2):
+    def _forget(self, most: int, now: float) -> None:
+        """Let go of up to so many names that no window remembers any more: two with every new one."""
+        for _ in range(most):
             key, log = next(iter(self._logs.items()))
             if len(self._logs) <= self._most_names and log.times[-1] + self._longest > now:
                 return

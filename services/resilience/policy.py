@@ -10,6 +10,7 @@ import asyncio
 import random
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Hashable
+from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -59,7 +60,7 @@ class Fallback(Generic[T]):
 
     `key` names what is remembered of good answers, the latest 256 of a policy; `max_age` (seconds) bounds how
     old one may be. It is remembered as it is, not copied: whoever gets a value from `Policy.call` with a key
-    must not change it. A function that fails with a `ServiceError` leaves it to the value. Wrong use
+    must not change it. A function that fails with a `ServiceError` leaves it to the value, or to the first failure. Wrong use
     (`UsageError`) is raised all the same: no other answer would be right.
     """
 
@@ -250,11 +251,8 @@ class Policy:
             if age <= fallback.max_age:
                 return Result(cast(T, kept[0]), Source.STALE, error, age)
         if fallback.function is not None:
-            try:
+            with suppress(ServiceError):
                 return Result(await fallback.function(error), Source.FALLBACK, error)
-            except ServiceError:
-                if not fallback.has_value:
-                    raise
         if fallback.has_value:
             return Result(cast(T, fallback.value), Source.FALLBACK, error)
         return None
