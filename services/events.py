@@ -149,8 +149,20 @@ class MessagesChanged(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class BookingsChanged(Event):
+    """Bookings were made, changed or cancelled: their ids, or an empty tuple for "read all again"."""
+
+    ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class KnowledgeChanged(Event):
     """Sources of a knowledge base came, changed or went."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionsChanged(Event):
+    """The orchestrator decided where a request goes."""
 
 
 E = TypeVar("E", bound=Event)

@@ -20,7 +20,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from services.clock import Clock, SystemClock
 from services.errors import ServiceError
 from services.model import Provider
-from services.simulator import partner_gateway_messages, partner_whatsapp
+from services.simulator import partner_gateway_messages, partner_knowledge, partner_llm, partner_whatsapp
 from services.simulator.control import Control
 from services.simulator.conversations import Conversations
 from services.simulator.elevenlabs import ElevenLabsVendor
@@ -161,6 +161,8 @@ class Simulator:
         partners = Partners(key, limited)
         partner_whatsapp.mount(partners, self.telephone)
         partner_gateway_messages.mount(partners, self.telephone, key)
+        partner_llm.mount(partners)
+        partner_knowledge.mount(partners)
         return partners
 
     async def _serve(self, provider: str, listener: socket.socket) -> None:

@@ -10,7 +10,7 @@ from services.errors import ServiceError
 from services.http.client import Http, HttpOptions
 from services.http.wire import parse, wrong_shape
 from services.integrations.model import Resolved
-from services.resilience import Policies, RateLimiter
+from services.resilience import Policies, RateLimiter, RetryOptions
 from services.resilience.retry import Sleep
 from services.security import Secret
 
@@ -29,6 +29,7 @@ class Endpoints:
         *,
         limiter: RateLimiter | None = None,
         timeout: float = TIMEOUT,
+        retry_options: RetryOptions | None = None,
         user_agent: str = "callboard",
         sleep: Sleep = asyncio.sleep,
     ) -> None:
@@ -36,6 +37,7 @@ class Endpoints:
         self._clock = clock
         self._limiter = limiter
         self._timeout = timeout
+        self._retry_options = retry_options
         self._user_agent = user_agent
         self._sleep = sleep
         self._open: dict[tuple[str, str, str], tuple[Secret, Http]] = {}
@@ -63,7 +65,9 @@ class Endpoints:
                 timeout=self._timeout,
                 user_agent=self._user_agent,
                 sleep=self._sleep,
-                policy=self._policies.of(info.policy, limiter=self._limiter),
+                policy=self._policies.of(
+                    info.policy, limiter=self._limiter, retry_options=self._retry_options
+                ),
                 dialect=dialect,
             )
         )

@@ -46,6 +46,10 @@ class Reply:
     data: Mapping[str, Any] | None
     model: str
     usage: Usage = Usage()
+    refusal: str = ""
+    """Why the model would not answer, in its words; empty when it did."""
+    cut: bool = False
+    """Whether the answer breaks off because it became too long."""
 
 
 @dataclass(frozen=True, slots=True)

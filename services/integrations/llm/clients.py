@@ -1,0 +1,250 @@
+"""Language models spoken to: one question, one JSON object, whatever the endpoint can do to make sure of it.
+
+`openai`: `POST /chat/completions` with a JSON schema as the answer's format; an endpoint that does not know
+that is asked for plain JSON mode, then just for JSON. `anthropic`: `POST /v1/messages` with one tool, the
+answer, that it has to call. Sources: the two vendors' API references.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
+
+from services.errors import Category, ServiceError
+from services.http.client import Call, Http
+from services.http.wire import wrong_shape
+from services.integrations.llm.adapters import ANTHROPIC, OPENAI
+from services.integrations.llm.endpoints import Endpoints, number_of, object_of
+from services.integrations.llm.model import Prices, Question, Reply, Usage
+from services.integrations.model import Resolved
+from services.resilience import Subject
+from services.text import clean_line
+
+MAX_TOKENS: Final = 512
+VERSION: Final = {"anthropic-version": "2023-06-01"}
+LONGEST_ANSWER: Final = 20_000
+"""Characters of an answer that are looked at."""
+
+_FORMATS: Final = ("json_schema", "json_object", "text")
+_NOT_UNDERSTOOD: Final = frozenset({"invalid_request", "refused", "not_supported"})
+"""Codes of an endpoint that does not know a parameter."""
+_FORMAT_WORDS: Final = re.compile(
+    r"response_format|json_schema|json_object|schema|format|unsupported", re.IGNORECASE
+)
+_FENCED: Final = re.compile(r"```(?:json)?\s*(\{.*?\})\s*```", re.DOTALL)
+
+
+class LlmClient(Protocol):
+    """One model at one endpoint."""
+
+    name: str
+    model: str
+    prices: Prices
+
+    async def ask(self, question: Question, *, subject: Subject | None) -> Reply:
+        """Its answer, which may be a refusal. Raises ServiceError."""
+        ...
+
+    async def probe(self) -> str:
+        """Ask which models there are, which costs nothing. Raises ServiceError."""
+        ...
+
+    def degraded(self) -> None:
+        """The caller went on without."""
+
+
+class LlmClients:
+    """Opens clients by integration; each keeps what it learned of its endpoint."""
+
+    def __init__(self, endpoints: Endpoints) -> None:
+        self._endpoints = endpoints
+        self._formats: dict[tuple[str, str], int] = {}
+
+    async def open(self, where: Resolved) -> LlmClient:
+        """The client of a configured integration. Raises ServiceError for a wrong option or address."""
+        adapter = where.info.adapter
+        if adapter == ANTHROPIC:
+            http = await self._endpoints.of(where, header="x-api-key", prefix="", dialect="anthropic")
+            return AnthropicClient(where, http)
+        if adapter == OPENAI:
+            return OpenAiClient(where, await self._endpoints.of(where, dialect="openai"), self._formats)
+        raise ServiceError(
+            f"{where.info.policy} is no language model", advice="callboard integration list", code="no_model"
+        )
+
+    async def probe(self, where: Resolved) -> str:
+        """Whether an integration of this kind answers, and what it found. Raises ServiceError."""
+        return await (await self.open(where)).probe()
+
+
+class _Client:
+    def __init__(self, where: Resolved, http: Http) -> None:
+        config = where.info.config
+        self.name = where.info.policy
+        self.model = str(config.get("model") or "")
+        self.prices = Prices(
+            number_of(config.get("price_in"), "price_in"),
+            number_of(config.get("price_out"), "price_out"),
+            clean_line(str(config.get("currency") or "USD"))[:8],
+        )
+        self._max_tokens = int(number_of(config.get("max_tokens"), "max_tokens") or MAX_TOKENS)
+        self._http = http
+
+    async def _models(self, call: Call) -> str:
+        found = (await self._http.json(call, attempts=2)).data
+        data = found.get("data") if isinstance(found, dict) else None
+        if not isinstance(data, list):
+            raise wrong_shape("a list in 'data'", data)
+        names = [item.get("id") for item in data if isinstance(item, dict)]
+        if self.model not in names:
+            return f"{len(names)} models, {clean_line(self.model)} is not listed"
+        return f"{len(names)} models, {clean_line(self.model)} among them"
+
+    def degraded(self) -> None:
+        """The caller went on without: counted where the policy is shown."""
+        self._http.policy.stats.degraded += 1
+
+
+class OpenAiClient(_Client):
+    """Any endpoint that speaks OpenAI's chat completions."""
+
+    def __init__(self, where: Resolved, http: Http, formats: dict[tuple[str, str], int]) -> None:
+        super().__init__(where, http)
+        self._formats = formats
+        self._place = (where.info.base_url, self.model)
+
+    async def ask(self, question: Question, *, subject: Subject | None) -> Reply:
+        while True:
+            known = self._formats.get(self._place, 0)
+            call = Call("POST", "/chat/completions", body=self._body(question, _FORMATS[known]))
+            try:
+                return await self._http.read(call, self._read, subject=subject)
+            except ServiceError as error:
+                if known + 1 == len(_FORMATS) or not _not_understood(error):
+                    raise
+            # It stays with what it knows; that it was asked counts once.
+            self._formats[self._place] = known + 1
+            subject = None
+
+    async def probe(self) -> str:
+        return await self._models(Call("GET", "/models"))
+
+    def _body(self, question: Question, form: str) -> dict[str, Any]:
+        system = question.system
+        if form != "json_schema":
+            system += "\n\nAnswer with one JSON object of this schema and nothing else:\n" + json.dumps(
+                question.schema, ensure_ascii=False
+            )
+        messages = [{"role": "system", "content": system}, {"role": "user", "content": question.user}]
+        for theirs, ours in question.earlier:
+            messages += [{"role": "assistant", "content": theirs}, {"role": "user", "content": ours}]
+        body: dict[str, Any] = {"model": self.model, "messages": messages, "temperature": 0}
+        body["max_tokens"] = self._max_tokens
+        if form == "json_schema":
+            schema = {"name": question.name, "strict": True, "schema": question.schema}
+            body["response_format"] = {"type": form, "json_schema": schema}
+        elif form == "json_object":
+            body["response_format"] = {"type": form}
+        return body
+
+    def _read(self, text: str) -> Reply:
+        data = object_of(text)
+        choices = data.get("choices")
+        first = choices[0] if isinstance(choices, list) and choices else None
+        message = first.get("message") if isinstance(first, dict) else None
+        if not isinstance(first, dict) or not isinstance(message, dict):
+            raise wrong_shape("a message in 'choices'", data)
+        content, refusal, ended = message.get("content"), message.get("refusal"), first.get("finish_reason")
+        said = content if isinstance(content, str) else ""
+        if ended == "content_filter":
+            refusal = refusal or "its content filter stopped it"
+        return Reply(
+            said[:LONGEST_ANSWER],
+            json_in(said),
+            _name(data.get("model")) or self.model,
+            _usage(data.get("usage"), "prompt_tokens", "completion_tokens"),
+            refusal if isinstance(refusal, str) else "",
+            ended == "length",
+        )
+
+
+class AnthropicClient(_Client):
+    """Anthropic's messages, answered by a tool call."""
+
+    async def ask(self, question: Question, *, subject: Subject | None) -> Reply:
+        messages: list[dict[str, str]] = [{"role": "user", "content": question.user}]
+        for theirs, ours in question.earlier:
+            messages += [{"role": "assistant", "content": theirs}, {"role": "user", "content": ours}]
+        body = {
+            "model": self.model,
+            "max_tokens": self._max_tokens,
+            "temperature": 0,
+            "system": question.system,
+            "messages": messages,
+            "tools": [
+                {"name": question.name, "description": "The answer.", "input_schema": dict(question.schema)}
+            ],
+            "tool_choice": {"type": "tool", "name": question.name},
+        }
+        call = Call("POST", "/v1/messages", body=body, headers=VERSION)
+        return await self._http.read(call, self._read, subject=subject)
+
+    async def probe(self) -> str:
+        return await self._models(Call("GET", "/v1/models", params={"limit": 1000}, headers=VERSION))
+
+    def _read(self, text: str) -> Reply:
+        data = object_of(text)
+        content = data.get("content")
+        if not isinstance(content, list):
+            raise wrong_shape("a list in 'content'", content)
+        parts = [part for part in content if isinstance(part, dict)]
+        said = " ".join(str(part.get("text", "")) for part in parts if part.get("type") == "text")
+        called = next((part.get("input") for part in parts if part.get("type") == "tool_use"), None)
+        ended = data.get("stop_reason")
+        return Reply(
+            (json.dumps(called, ensure_ascii=False) if called is not None else said)[:LONGEST_ANSWER],
+            called if isinstance(called, dict) else json_in(said),
+            _name(data.get("model")) or self.model,
+            _usage(data.get("usage"), "input_tokens", "output_tokens"),
+            (said or "it gave no reason") if ended == "refusal" else "",
+            ended == "max_tokens",
+        )
+
+
+def json_in(text: str) -> Mapping[str, Any] | None:
+    """The JSON object in an answer: the whole of it, in a code block, or from the first brace on."""
+    text = text[:LONGEST_ANSWER]
+    fenced = _FENCED.search(text)
+    for candidate in (text, fenced[1] if fenced else "", text[text.find("{") :] if "{" in text else ""):
+        try:
+            found, _ = json.JSONDecoder().raw_decode(candidate.strip())
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(found, dict):
+            return found
+    return None
+
+
+def _not_understood(error: ServiceError) -> bool:
+    return (
+        error.category is Category.PERMANENT
+        and error.code in _NOT_UNDERSTOOD
+        and bool(_FORMAT_WORDS.search(error.message))
+    )
+
+
+def _name(value: object) -> str:
+    return clean_line(value)[:100] if isinstance(value, str) else ""
+
+
+def _usage(data: object, name_in: str, name_out: str) -> Usage:
+    if not isinstance(data, dict):
+        return Usage()
+    return Usage(_count(data.get(name_in)), _count(data.get(name_out)))
+
+
+def _count(value: object) -> int | None:
+    usable = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 31
+    return value if usable and isinstance(value, int) else None
