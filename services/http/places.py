@@ -20,6 +20,8 @@ class ClientStats:
     retries: int = 0
     in_flight: int = 0
     max_in_flight: int = 0
+    queued: int = 0
+    """Requests that wait for a place now."""
     limit: int = 0
 
 
@@ -99,6 +101,7 @@ class Limiter:
     async def _acquire(self, ticket: int) -> Slot:
         future: asyncio.Future[Slot] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._waiting, (ticket, next(self._order), future))
+        self._stats.queued += 1
         self._wake()
         try:
             return await future
@@ -108,6 +111,18 @@ class Limiter:
                 self._stats.in_flight -= 1
                 self._wake()
             raise
+        finally:
+            self._stats.queued -= 1
+            self._forget_given_up()
+
+    def _forget_given_up(self) -> None:
+        """Cancelled waiters leave the queue at the latest when they are most of it.
+
+        Nobody takes them out otherwise while all places are held, as by a vendor that does not answer.
+        """
+        if len(self._waiting) > 2 * self._stats.queued + 16:
+            self._waiting = [entry for entry in self._waiting if not entry[2].done()]
+            heapq.heapify(self._waiting)
 
     def _wake(self) -> None:
         stats = self._stats

@@ -153,3 +153,27 @@ async def test_closing_tells_who_waits() -> None:
         with pytest.raises(ServiceError) as caught:
             await task
     assert caught.value.code == "closed"
+
+
+async def test_those_who_gave_up_do_not_fill_the_queue() -> None:
+    """A vendor that does not answer holds all places; whoever asks meanwhile soon gives up again."""
+    stats = ClientStats()
+    limiter = Limiter(1, stats)
+
+    async def wait() -> None:
+        async with limiter.slot(limiter.ticket()):
+            pass
+
+    async with limiter.slot(limiter.ticket()):
+        patient = asyncio.create_task(wait())
+        for _ in range(20):
+            hasty = [asyncio.create_task(wait()) for _ in range(50)]
+            await settle()
+            assert stats.queued == 51
+            for task in hasty:
+                task.cancel()
+            await asyncio.gather(*hasty, return_exceptions=True)
+            assert stats.queued == 1
+            assert len(limiter._waiting) < 100
+    await patient
+    assert (stats.queued, stats.in_flight) == (0, 0)
