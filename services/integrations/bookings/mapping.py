@@ -48,13 +48,15 @@ class TokenCall(Strict):
     """How the secret is exchanged for an access token (client credentials)."""
 
     path: str = Field(description="the address, whole or below base_url")
-    method: Literal["GET", "POST"] = Field("POST", description="GET or POST")
-    user: str = Field("", description="the user of HTTP Basic, whose password is the secret")
-    query: Tree = Field({}, description="query values")
-    body: Tree | None = Field(None, description="a JSON body; here, and only here, {secret} is the secret")
-    form: Tree | None = Field(None, description="a form instead; {secret} as above")
-    access_token: str = Field("access_token", description="path of the token in the answer")
-    expires_in: str = Field("expires_in", description="path of its life in seconds")
+    method: Literal["GET", "POST"] = Field(default="POST", description="GET or POST")
+    user: str = Field(default="", description="the user of HTTP Basic, whose password is the secret")
+    query: Tree = Field(default={}, description="query values")
+    body: Tree | None = Field(
+        default=None, description="a JSON body; here, and only here, {secret} is the secret"
+    )
+    form: Tree | None = Field(default=None, description="a form instead; {secret} as above")
+    access_token: str = Field(default="access_token", description="path of the token in the answer")
+    expires_in: str = Field(default="expires_in", description="path of its life in seconds")
 
     _paths = field_validator("access_token", "expires_in")(_checked_path)
 
@@ -66,10 +68,10 @@ class Auth(Strict):
         description="none; bearer: the secret as a bearer token; header: in a header of its own; "
         "basic: HTTP Basic with `user`; token: exchanged for a bearer token first"
     )
-    header: str = Field("", description="its name, for the style header")
-    prefix: str = Field("", description="what stands before the secret in it")
-    user: str = Field("", description="for the style basic")
-    token: TokenCall | None = Field(None, description="for the style token")
+    header: str = Field(default="", description="its name, for the style header")
+    prefix: str = Field(default="", description="what stands before the secret in it")
+    user: str = Field(default="", description="for the style basic")
+    token: TokenCall | None = Field(default=None, description="for the style token")
 
 
 class Step(Strict):
@@ -77,12 +79,12 @@ class Step(Strict):
 
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = Field(description="the HTTP method")
     path: str = Field(description="below base_url; values in it are encoded")
-    query: Tree = Field({}, description="query values")
-    headers: dict[str, str] = Field({}, description="headers of this request, never a secret")
-    body: Any = Field(None, description="the JSON body")
-    form: Tree | None = Field(None, description="a form instead of a body")
+    query: Tree = Field(default={}, description="query values")
+    headers: dict[str, str] = Field(default={}, description="headers of this request, never a secret")
+    body: Any = Field(default=None, description="the JSON body")
+    form: Tree | None = Field(default=None, description="a form instead of a body")
     keep: dict[str, str] = Field(
-        {}, description="what later steps and the result need of the answer, as {kept.name}: name to path"
+        default={}, description="what later requests need of the answer, as {kept.name}: name to path"
     )
 
     @field_validator("keep")
@@ -94,11 +96,11 @@ class Step(Strict):
 class Result(Strict):
     """Where an answer says what became of the order. Paths."""
 
-    id: str = Field("", description="the partner's id of the booking")
-    id_format: str = Field("", description="how the id is written for later: {settings.rid}-{result.id}")
-    state: str = Field("", description="its state, one of `states`")
-    starts_at: str = Field("", description="when it begins")
-    fields: dict[str, str] = Field({}, description="what else is kept for people: name to path")
+    id: str = Field(default="", description="the partner's id of the booking")
+    id_format: str = Field(default="", description="how it is kept: {settings.rid}-{result.id}")
+    state: str = Field(default="", description="its state, one of `states`")
+    starts_at: str = Field(default="", description="when it begins")
+    fields: dict[str, str] = Field(default={}, description="what else is kept for people: name to path")
 
     _paths = field_validator("id", "state", "starts_at")(_checked_path)
 
@@ -112,10 +114,10 @@ class Slots(Strict):
     """Where an answer lists times that are free. Paths; those of a slot begin at the slot."""
 
     each: str = Field(description="the slots: times_available, availabilities.*.slots.*")
-    starts_at: str = Field(".", description="when it begins; . where the slot is the time itself")
-    ends_at: str = Field("", description="when it ends")
-    id: str = Field("", description="what booking it needs, as {slot}")
-    seats: str = Field("", description="how many it has")
+    starts_at: str = Field(default=".", description="when it begins; . where the slot is the time itself")
+    ends_at: str = Field(default="", description="when it ends")
+    id: str = Field(default="", description="what booking it needs, as {slot}")
+    seats: str = Field(default="", description="how many it has")
 
     _paths = field_validator("each", "starts_at", "ends_at", "id", "seats")(_checked_path)
 
@@ -123,30 +125,30 @@ class Slots(Strict):
 class Operation(Strict):
     """Something that can be asked or ordered."""
 
-    title: str = Field("", description="what it does, for people")
-    read: bool = Field(False, description="whether it only asks; everything else is an order, done once")
+    title: str = Field(default="", description="what it does, for people")
+    read: bool = Field(default=False, description="whether it only asks; all else is an order, done once")
     params: dict[str, str] = Field(
-        {}, description="what it takes besides, as {params.name}: name to sentence; name* is required"
+        default={}, description="what it takes besides, as {params.name}: name to sentence; name* is required"
     )
     steps: list[Step] = Field(
         min_length=1, description="the requests in order; only the last one makes the booking"
     )
     idempotency: str = Field(
-        "", description="the header in which the partner honours a key; without one nothing is sent twice"
+        default="", description="the header in which a key is honoured; without one nothing is sent twice"
     )
-    result: Result = Field(Result(), description="what the last answer says")
-    slots: Slots | None = Field(None, description="for availability: the free times in the last answer")
+    result: Result = Field(default=Result(), description="what the last answer says")
+    slots: Slots | None = Field(default=None, description="of availability: the free times in the answer")
     span_minutes: int | None = Field(
-        None, ge=15, description="for availability: the longest time one request may cover"
+        default=None, ge=15, description="for availability: the longest time one request may cover"
     )
 
 
 class Errors(Strict):
     """What refusals look like. Paths and words."""
 
-    message: list[str] = Field([], description="where the partner says why, the first that is there")
-    code: list[str] = Field([], description="where it says so in a word")
-    taken: list[str] = Field([], description="words of the message or code, or 409: the time is gone")
+    message: list[str] = Field(default=[], description="where the partner says why, the first that is there")
+    code: list[str] = Field(default=[], description="where it says so in a word")
+    taken: list[str] = Field(default=[], description="words of the message or code, or 409: the time is gone")
 
     @field_validator("message", "code")
     @classmethod
@@ -166,20 +168,20 @@ class Partner(Strict):
     base_url: str = Field(description="where its API is; an integration may say otherwise")
     timezone: str = Field(description="of its times without offset: an IANA name or {settings.timezone}")
     settings: dict[str, str] = Field(
-        {}, description="what an integration says about itself: name to sentence; name* is required"
+        default={}, description="what an integration says about itself: name to sentence; name* is required"
     )
-    secret: str = Field("", description="what its secret is called; empty if it has none")
+    secret: str = Field(default="", description="what its secret is called; empty if it has none")
     auth: Auth = Field(description="how requests show who sends them")
-    headers: dict[str, str] = Field({}, description="headers of every request")
+    headers: dict[str, str] = Field(default={}, description="headers of every request")
     times: Literal["offset", "local", "epoch"] = Field(
-        "offset",
+        default="offset",
         description="how its times are written: offset: ISO 8601 with one; local: in its time zone; "
         "epoch: seconds since 1970",
     )
     states: dict[str, Literal["confirmed", "pending", "cancelled", "failed"]] = Field(
-        {}, description="its words for a booking's state to ours"
+        default={}, description="its words for a booking's state to ours"
     )
-    errors: Errors = Field(Errors(), description="what refusals look like")
+    errors: Errors = Field(default=Errors(), description="what refusals look like")
     operations: dict[str, Operation] = Field(
         min_length=1,
         description="availability, reserve, appoint, cancel, probe (asks whether it works), or another word",

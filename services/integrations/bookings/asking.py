@@ -1,0 +1,85 @@
+"""What is asked of bookings, checked and put into its form before anybody is asked."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from services.errors import UsageError
+from services.integrations.bookings.mapping import Partner
+from services.integrations.bookings.model import Outcome
+from services.integrations.bookings.times import at_zone, day_window, moment
+from services.integrations.effects import Deed
+from services.resilience import Subject
+from services.text import clean_line
+
+LONGEST_RANGE: Final = dt.timedelta(days=31)
+"""Of free times that are asked for at once."""
+
+
+def subject_of(company: str, agent_id: str | None, actor: str) -> Subject:
+    return Subject(account=company, agent=agent_id or "", user=actor)
+
+
+def deed_of(outcome: Outcome, *, made_up: bool) -> Deed:
+    result = {**outcome.fields, "state": outcome.state.value}
+    if outcome.starts_at is not None:
+        result["starts_at"] = outcome.starts_at
+    return Deed(outcome.provider_id, result, made_up)
+
+
+def checked(given: Mapping[str, Any], zone: ZoneInfo) -> dict[str, Any]:
+    """The values of a booking: times in the partner's zone, texts on one line. Raises UsageError."""
+    at = given.get("at")
+    if isinstance(at, str) and at:
+        at = moment(at, zone)
+    if not isinstance(at, dt.datetime):
+        raise UsageError("A booking needs a time", advice="Give it with --at", code="missing_value")
+    at = at.replace(tzinfo=zone) if at.tzinfo is None else at.astimezone(zone)
+    if at.second or at.microsecond:
+        raise UsageError("A booking is at a whole minute", advice="Leave the seconds out", code="bad_time")
+    texts = {name: clean_line(value) for name, value in given.items() if isinstance(value, str)}
+    if not texts.get("name"):
+        raise UsageError("A booking needs a name", advice="Give it with --name", code="missing_value")
+    return {**given, **texts, "at": at}
+
+
+def range_of(
+    now: int, day: dt.date | str, begin: dt.datetime | str, end: dt.datetime | str, zone: ZoneInfo
+) -> tuple[dt.datetime, dt.datetime]:
+    """From and to before; of nothing said the rest of today. Raises UsageError."""
+    start = moment(begin, zone) if isinstance(begin, str) and begin else begin
+    stop = moment(end, zone) if isinstance(end, str) and end else end
+    if isinstance(day, str) and day:
+        try:
+            day = dt.date.fromisoformat(day)
+        except ValueError:
+            raise UsageError(
+                f"{clean_line(str(day))!r} is no day", advice="Write it as 2027-03-01", code="bad_time"
+            ) from None
+    today = at_zone(now, zone)
+    if isinstance(start, dt.datetime):
+        stop = stop if isinstance(stop, dt.datetime) else day_window(start.date(), zone)[1]
+    elif isinstance(day, dt.date):
+        start, stop = day_window(day, zone)
+    else:
+        start = today
+        stop = stop if isinstance(stop, dt.datetime) else day_window(today.date(), zone)[1]
+    if not dt.timedelta(0) < stop - start <= LONGEST_RANGE:
+        raise UsageError(
+            f"From {start:%Y-%m-%d %H:%M} to {stop:%Y-%m-%d %H:%M} is no range",
+            advice=f"Give a day, or a range of up to {LONGEST_RANGE.days} days",
+            code="bad_time",
+        )
+    return start, stop
+
+
+def not_offered(partner: Partner, action: str) -> UsageError:
+    offered = ", ".join(word for word in partner.operations if word != "probe")
+    return UsageError(
+        f"{partner.title} does not offer {clean_line(action)}",
+        advice=f"It offers {offered}",
+        code="not_offered",
+    )

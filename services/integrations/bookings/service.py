@@ -1,0 +1,482 @@
+"""Bookings for agents, workflows and people: one way in, whoever is behind it.
+
+A partner is reached directly where an integration of its own is configured, else through the gateway, else it
+is simulated and every row says so. An order is preceded by an intent and performed at most once for its key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from sqlmodel import Session
+
+from services.clock import Clock
+from services.errors import ServiceError, UsageError
+from services.events import BookingsChanged, EventBus
+from services.integrations.bookings import simulated
+from services.integrations.bookings.asking import checked, deed_of, not_offered, range_of, subject_of
+from services.integrations.bookings.catalogue import PartnerCatalogue
+from services.integrations.bookings.direct import Order
+from services.integrations.bookings.gateway import READING, plain
+from services.integrations.bookings.model import (
+    Booking,
+    BookingKind,
+    BookingState,
+    Execution,
+    Route,
+    Slot,
+)
+from services.integrations.bookings.rows import EFFECT, booking_ended, booking_of
+from services.integrations.bookings.store import BookingStore
+from services.integrations.bookings.times import at_zone, milliseconds
+from services.integrations.bookings.ways import Way, Ways
+from services.integrations.effects import (
+    Deed,
+    EffectRow,
+    Effects,
+    EffectState,
+    Intent,
+    is_uncertain,
+)
+from services.integrations.model import Resolved
+from services.integrations.registry import IntegrationService
+from services.resilience import Policies, RateLimiter
+from services.storage import Database
+from services.text import clean_line
+
+ACTIONS: Final = {BookingKind.RESERVATION: "reserve", BookingKind.APPOINTMENT: "appoint"}
+_KINDS: Final = {action: kind for kind, action in ACTIONS.items()}
+
+
+class BookingService:
+    """Availability, reservations, appointments, and any other action of a partner.
+
+    `company` is a company's name. Belongs to one event loop; `aclose` ends it.
+    """
+
+    def __init__(
+        self,
+        open_database: Callable[[], Awaitable[Database]],
+        integrations: IntegrationService,
+        effects: Effects,
+        policies: Policies,
+        bus: EventBus,
+        clock: Clock,
+        *,
+        partners: PartnerCatalogue | None = None,
+        limiter: RateLimiter | None = None,
+        timeout: float = 30.0,
+    ) -> None:
+        self._store = BookingStore(open_database, clock)
+        self._integrations = integrations
+        self._effects = effects
+        self._bus = bus
+        self._clock = clock
+        self._catalogue = partners or PartnerCatalogue()
+        self._ways = Ways(integrations, policies, clock, self._catalogue, limiter=limiter, timeout=timeout)
+
+    @property
+    def partners(self) -> PartnerCatalogue:
+        """Every mapping file. Its methods read files the first time: for a thread."""
+        return self._catalogue
+
+    async def availability(
+        self,
+        company: str,
+        partner: str,
+        *,
+        day: dt.date | str = "",
+        begin: dt.datetime | str = "",
+        end: dt.datetime | str = "",
+        party_size: int | None = None,
+        service: str = "",
+        practitioner: str = "",
+        integration: str = "",
+        agent_id: str | None = None,
+        actor: str = "",
+    ) -> list[Slot]:
+        """The free times of a day, or from `begin` to before `end`, in their order.
+
+        Days and times without an offset are the partner's. Raises UsageError where the partner offers no
+        availability, ServiceError where it cannot be asked.
+        """
+        company_id, way = await self._ways.to(company, partner, integration)
+        start, stop = range_of(self._clock.now(), day, begin, end, way.zone)
+        values = {"party_size": party_size, "service": service, "practitioner": practitioner}
+        subject = subject_of(company, agent_id, actor)
+        if way.direct is not None:
+            return await way.direct.availability(start, stop, Order(values, subject=subject))
+        if way.gateway is not None:
+            params = {"from": start, "to": stop, **values}
+            return await way.gateway.availability(partner, params, subject=subject)
+        kind = await self._kind_of(partner)
+        return simulated.free_times(kind, start, stop, await self._store.taken(company_id, partner))
+
+    async def create_reservation(
+        self,
+        company: str,
+        partner: str,
+        *,
+        party_size: int,
+        at: dt.datetime | str,
+        name: str,
+        phone: str = "",
+        email: str = "",
+        notes: str = "",
+        slot: str = "",
+        params: Mapping[str, Any] | None = None,
+        integration: str = "",
+        agent_id: str | None = None,
+        idempotency_key: str = "",
+        actor: str = "",
+    ) -> Booking:
+        """Reserve a table. A repeated key gets the first one's booking. Raises UsageError, ServiceError."""
+        if party_size < 1:
+            raise UsageError(
+                "A party has at least one person", advice="Give it with --party", code="bad_value"
+            )
+        given = {"party_size": party_size, "name": name, "phone": phone, "email": email}
+        return await self._book(
+            BookingKind.RESERVATION,
+            company,
+            partner,
+            {**given, "notes": notes, "slot": slot, "at": at, "params": dict(params or {})},
+            integration,
+            agent_id,
+            idempotency_key,
+            actor,
+        )
+
+    async def create_appointment(
+        self,
+        company: str,
+        partner: str,
+        *,
+        service: str,
+        at: dt.datetime | str,
+        name: str,
+        phone: str = "",
+        email: str = "",
+        birth_date: str = "",
+        practitioner: str = "",
+        notes: str = "",
+        slot: str = "",
+        params: Mapping[str, Any] | None = None,
+        integration: str = "",
+        agent_id: str | None = None,
+        idempotency_key: str = "",
+        actor: str = "",
+    ) -> Booking:
+        """Make an appointment. A repeated key gets the first one's. Raises UsageError, ServiceError."""
+        given = {"service": service, "name": name, "phone": phone, "email": email, "birth_date": birth_date}
+        return await self._book(
+            BookingKind.APPOINTMENT,
+            company,
+            partner,
+            {**given, "practitioner": practitioner, "notes": notes, "slot": slot, "at": at}
+            | {"params": dict(params or {})},
+            integration,
+            agent_id,
+            idempotency_key,
+            actor,
+        )
+
+    async def cancel(
+        self,
+        booking_id: str,
+        *,
+        reason: str = "",
+        integration: str = "",
+        idempotency_key: str = "",
+        actor: str = "",
+    ) -> Booking:
+        """Cancel a booking at its partner. Raises UsageError where that is not offered or makes no sense."""
+        booking = await self.get(booking_id)
+        if booking.state not in (BookingState.CONFIRMED, BookingState.PENDING):
+            raise UsageError(
+                f"Booking {booking.id} is {booking.state}, there is nothing to cancel",
+                advice="List what there is: callboard booking list",
+                code="not_booked",
+            )
+        company = await self._store.company_name(booking)
+        key = idempotency_key or await self._store.cancel_key(booking)
+        params = {"id": booking.provider_id, "reason": reason}
+        execution = await self._execute(
+            company, booking.partner, "cancel", params, integration, None, key, actor, was=booking
+        )
+        if execution.state is not EffectState.DONE:
+            raise ServiceError(
+                f"That booking {booking.id[:8]} be cancelled was asked for before and never answered",
+                advice=f"Look at the partner's, then: callboard booking settle {booking.id[:8]} cancelled",
+                code="unknown_outcome",
+            )
+        await self._store.mark(booking, BookingState.CANCELLED)
+        self._bus.publish(BookingsChanged((booking.id,)))
+        return await self.get(booking_id)
+
+    async def execute_integration(
+        self,
+        company: str,
+        partner: str,
+        action: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        integration: str = "",
+        agent_id: str | None = None,
+        idempotency_key: str = "",
+        actor: str = "",
+    ) -> Execution:
+        """Any action of a partner. One that only asks leaves no row. Raises UsageError, ServiceError.
+
+        `reserve` and `appoint` make a booking like `create_reservation` and `create_appointment`.
+        """
+        given = dict(params or {})
+        if action in _KINDS:
+            booking = await self._book(
+                _KINDS[action], company, partner, given, integration, agent_id, idempotency_key, actor
+            )
+            state = EffectState.FAILED if booking.state is BookingState.FAILED else EffectState.DONE
+            return Execution(
+                booking.effect_id,
+                partner,
+                action,
+                EffectState.UNKNOWN if booking.state is BookingState.UNKNOWN else state,
+                booking.route,
+                booking.simulated,
+                booking.provider_id,
+                {**booking.result, "booking": booking.id, "state": booking.state.value},
+                booking.error,
+                booking.fresh,
+            )
+        if action == "availability":
+            slots = await self.availability(
+                company,
+                partner,
+                day=str(given.pop("day", "")),
+                begin=given.pop("from", ""),
+                end=given.pop("to", ""),
+                party_size=given.pop("party_size", None),
+                service=str(given.pop("service", "")),
+                practitioner=str(given.pop("practitioner", "")),
+                integration=integration,
+                agent_id=agent_id,
+                actor=actor,
+            )
+            _, way = await self._ways.to(company, partner, integration)
+            found = [
+                {"starts_at": at_zone(slot.starts_at, way.zone).isoformat(), "id": slot.id} for slot in slots
+            ]
+            is_made_up = way.route is Route.SIMULATION
+            return Execution(
+                "", partner, action, EffectState.DONE, way.route, is_made_up, result={"slots": found}
+            )
+        return await self._execute(
+            company, partner, action, given, integration, agent_id, idempotency_key, actor
+        )
+
+    async def list(
+        self, company: str = "", *, state: BookingState | None = None, limit: int = 100
+    ) -> list[Booking]:
+        """Stored bookings, newest first. What a process that died left behind becomes `unknown` here."""
+        company_id = await self._integrations.company_id(company) if company else None
+        given_up = await self._effects.give_up(EFFECT, also=booking_ended)
+        if given_up:
+            self._bus.publish(BookingsChanged(tuple(row.id for row in given_up)))
+
+        return await self._store.list(company_id, state, limit)
+
+    async def get(self, booking_id: str) -> Booking:
+        """A stored booking by its id or the beginning of one. Raises UsageError."""
+
+        return await self._store.get(booking_id)
+
+    async def settle(
+        self,
+        booking_id: str,
+        state: BookingState,
+        *,
+        provider_id: str = "",
+        cause: str = "looked it up at the partner's",
+        actor: str = "",
+    ) -> Booking:
+        """Decide, after a look at the partner's, what became of a booking: made, not made, or cancelled.
+
+        `state` is `CONFIRMED`, `FAILED` or `CANCELLED`. Raises UsageError for what is decided already.
+        """
+        booking = await self.get(booking_id)
+        if booking.state in (BookingState.REQUESTED, BookingState.UNKNOWN):
+            made = state is not BookingState.FAILED
+            result = {**booking.result, "state": state.value}
+            await self._effects.settle(
+                booking.effect_id,
+                EffectState.DONE if made else EffectState.FAILED,
+                cause=cause,
+                actor=actor,
+                deed=Deed(provider_id or booking.provider_id, result) if made else None,
+                also=booking_ended,
+            )
+            self._bus.publish(BookingsChanged((booking.id,)))
+        elif state is BookingState.CANCELLED and booking.state is not BookingState.FAILED:
+            await self._store.mark(booking, state, cause=cause, actor=actor)
+            self._bus.publish(BookingsChanged((booking.id,)))
+        else:
+            raise UsageError(
+                f"Booking {booking.id[:8]} is decided already: {booking.state}",
+                advice="Only cancelled can follow",
+                code="effect_settled",
+            )
+        return await self.get(booking.id)
+
+    async def probe(self, resolved: Resolved) -> str:
+        """Ask an integration whether it works; one line of what it said. Raises ServiceError."""
+        return await (await self._ways.client(resolved)).probe()
+
+    async def aclose(self) -> None:
+        await self._ways.aclose()
+
+    # Orders
+
+    async def _book(
+        self,
+        kind: BookingKind,
+        company: str,
+        partner: str,
+        given: Mapping[str, Any],
+        integration: str,
+        agent_id: str | None,
+        key: str,
+        actor: str,
+    ) -> Booking:
+        company_id, way = await self._ways.to(company, partner, integration)
+        values = checked(given, way.zone)
+        action = ACTIONS[kind]
+        perform = await self._performer(way, company_id, partner, action, values, company, agent_id, actor)
+        request = {"action": action, **plain({**values, "at": values["at"].astimezone(dt.UTC)})}
+        intent = Intent(EFFECT, key, partner, company_id=company_id, actor=actor, request=request)
+        made: list[str] = []
+
+        def also(session: Session, row: EffectRow) -> None:
+            made.append(row.id)
+            session.add(booking_of(row, kind, way.route, way.zone.key, milliseconds(values["at"])))
+
+        try:
+            row = await self._effects.once(intent, perform, also=also, ended=booking_ended)
+        except ServiceError as error:
+            self._bus.publish(BookingsChanged(tuple(made)))
+            if not made or not is_uncertain(error):
+                raise
+            failure = ServiceError(
+                f"{error.message}; whether it was booked is not known",
+                category=error.category,
+                advice=f"Look at the partner's, then: callboard booking settle {made[0][:8]} confirmed",
+                code="unknown_outcome",
+            )
+        except BaseException:
+            self._bus.publish(BookingsChanged(tuple(made)))
+            raise
+        else:
+            self._bus.publish(BookingsChanged((row.id,)))
+            return replace(await self._store.of_effect(row.id), fresh=row.fresh)
+        raise failure
+
+    async def _execute(
+        self,
+        company: str,
+        partner: str,
+        action: str,
+        params: Mapping[str, Any],
+        integration: str,
+        agent_id: str | None,
+        key: str,
+        actor: str,
+        was: Booking | None = None,
+    ) -> Execution:
+        company_id, way = await self._ways.to(company, partner, integration)
+        if was is not None and was.route is not way.route:
+            raise UsageError(
+                f"It was booked by {was.route}, but {partner} is reached by {way.route} now",
+                advice="Cancel it at the partner's, or configure the integration as it was",
+                code="other_route",
+            )
+        reads = action in READING
+        if way.direct is not None:
+            operation = way.direct.partner.operations.get(action)
+            reads = operation is not None and operation.read
+        if reads and way.direct is not None:
+            order = Order(params, subject=subject_of(company, agent_id, actor), params=params)
+            answer = await way.direct.ask(action, order)
+            return Execution("", partner, action, EffectState.DONE, way.route, False, result=answer)
+        perform = await self._performer(way, company_id, partner, action, params, company, agent_id, actor)
+        request = {"action": action, "params": plain(params)}
+        intent = Intent(
+            f"{EFFECT}.{action}", key, partner, company_id=company_id, actor=actor, request=request
+        )
+        row = await self._effects.once(intent, perform)
+        return Execution(
+            row.id,
+            partner,
+            action,
+            row.state,
+            way.route,
+            row.simulated,
+            row.provider_id,
+            row.result,
+            row.error,
+            row.fresh,
+        )
+
+    async def _performer(
+        self,
+        way: Way,
+        company_id: int,
+        partner: str,
+        action: str,
+        values: Mapping[str, Any],
+        company: str,
+        agent_id: str | None,
+        actor: str,
+    ) -> Callable[[EffectRow], Awaitable[Deed]]:
+        """What performs the order, checked already for whatever can be told before anything is sent."""
+        subject = subject_of(company, agent_id, actor)
+        extra = values.get("params") if isinstance(values.get("params"), Mapping) else values
+        if way.direct is not None:
+            way.direct.prepare(action, Order(values, "key", subject, extra or {}))
+        elif way.gateway is None:
+            kind = _KINDS.get(action)
+            known = await asyncio.to_thread(self._catalogue.require, partner)
+            if kind is not None and action not in known.operations:
+                raise not_offered(known, action)
+
+        async def perform(row: EffectRow) -> Deed:
+            if way.direct is not None:
+                outcome = await way.direct.order(action, Order(values, row.id, subject, extra or {}))
+            elif way.gateway is not None:
+                outcome = await way.gateway.order(partner, action, values, key=row.id, subject=subject)
+            elif action == "cancel":
+                outcome = simulated.cancelled(str(values.get("id") or ""))
+            else:
+                at = values.get("at")
+                booked = milliseconds(at) if isinstance(at, dt.datetime) else None
+                taken = await self._store.taken(company_id, partner, apart_from=row.id)
+                outcome = simulated.booked(row.id, booked, taken)
+            if outcome.state is BookingState.FAILED:
+                raise ServiceError(
+                    f"{clean_line(partner)} refused it",
+                    advice="Ask for free times again: callboard booking availability",
+                    code="refused",
+                )
+            return deed_of(outcome, made_up=way.route is Route.SIMULATION)
+
+        return perform
+
+    # Rows
+
+    async def _kind_of(self, partner: str) -> BookingKind:
+        known = await asyncio.to_thread(self._catalogue.require, partner)
+        if "availability" not in known.operations:
+            raise not_offered(known, "availability")
+        return BookingKind.RESERVATION if "reserve" in known.operations else BookingKind.APPOINTMENT

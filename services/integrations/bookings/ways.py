@@ -1,0 +1,100 @@
+"""How a partner is reached now: directly, through a gateway, or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from zoneinfo import ZoneInfo
+
+from services.clock import Clock
+from services.errors import UsageError
+from services.integrations.bookings import simulated
+from services.integrations.bookings.adapters import GATEWAY
+from services.integrations.bookings.catalogue import PartnerCatalogue
+from services.integrations.bookings.direct import DirectPartner
+from services.integrations.bookings.gateway import Gateway
+from services.integrations.bookings.model import Route
+from services.integrations.model import SIMULATED, Kind, Resolved
+from services.integrations.registry import IntegrationService
+from services.resilience import Policies, RateLimiter
+from services.text import clean_line
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way to a partner; `direct` or `gateway` is set unless it is simulated."""
+
+    route: Route
+    zone: ZoneInfo
+    direct: DirectPartner | None = None
+    gateway: Gateway | None = None
+
+
+class Ways:
+    """Finds the way and keeps the clients. Belongs to one event loop; `aclose` ends it."""
+
+    def __init__(
+        self,
+        integrations: IntegrationService,
+        policies: Policies,
+        clock: Clock,
+        catalogue: PartnerCatalogue,
+        *,
+        limiter: RateLimiter | None = None,
+        timeout: float = 30.0,
+    ) -> None:
+        self._integrations = integrations
+        self._policies = policies
+        self._clock = clock
+        self._catalogue = catalogue
+        self._limiter = limiter
+        self._timeout = timeout
+        self._clients: dict[str, tuple[Resolved, DirectPartner | Gateway]] = {}
+
+    async def to(self, company: str, partner: str, integration: str = "") -> tuple[int, Way]:
+        """The company's id and its way to a partner. Raises UsageError, ServiceError."""
+        company_id = await self._integrations.company_id(company)
+        if integration:
+            found = await self._integrations.resolve(Kind.BOOKINGS, company_id, name=integration)
+            if found.info.adapter not in (partner, GATEWAY):
+                raise UsageError(
+                    f"The integration {found.info.name} is not for {clean_line(partner)}",
+                    advice="list them with: callboard integration list",
+                    code="other_partner",
+                )
+        else:
+            found = await self._integrations.resolve(Kind.BOOKINGS, company_id, adapter=partner)
+            if found.info.adapter != partner:
+                found = await self._integrations.resolve(Kind.BOOKINGS, company_id, adapter=GATEWAY)
+        if found.info.adapter == SIMULATED:
+            await asyncio.to_thread(self._catalogue.require, partner)
+            return company_id, Way(Route.SIMULATION, simulated.ZONE)
+        client = await self.client(found)
+        if isinstance(client, Gateway):
+            return company_id, Way(Route.GATEWAY, client.zone, gateway=client)
+        return company_id, Way(Route.DIRECT, client.zone, direct=client)
+
+    async def client(self, resolved: Resolved) -> DirectPartner | Gateway:
+        """The client of an integration; another one once its address, settings or secret changed."""
+        name = resolved.info.check_id
+        known = self._clients.get(name)
+        if known is not None and known[0] == resolved:
+            return known[1]
+        partner = None
+        if resolved.info.adapter != GATEWAY:
+            partner = await asyncio.to_thread(self._catalogue.require, resolved.info.adapter)
+        policy = self._policies.of(resolved.info.policy, limiter=self._limiter)
+        client: DirectPartner | Gateway
+        if partner is None:
+            client = Gateway(resolved, policy, self._clock, timeout=self._timeout)
+        else:
+            client = DirectPartner(partner, resolved, policy, self._clock, timeout=self._timeout)
+        before, self._clients[name] = self._clients.get(name), (resolved, client)
+        if before is not None:
+            await before[1].aclose()
+        return client
+
+    async def aclose(self) -> None:
+        clients, self._clients = self._clients, {}
+        for _, client in clients.values():
+            await client.aclose()
