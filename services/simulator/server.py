@@ -20,7 +20,13 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from services.clock import Clock, SystemClock
 from services.errors import ServiceError
 from services.model import Provider
-from services.simulator import partner_gateway_messages, partner_knowledge, partner_llm, partner_whatsapp
+from services.simulator import (
+    partner_bookings,
+    partner_gateway_messages,
+    partner_knowledge,
+    partner_llm,
+    partner_whatsapp,
+)
 from services.simulator.control import Control
 from services.simulator.conversations import Conversations
 from services.simulator.elevenlabs import ElevenLabsVendor
@@ -163,6 +169,7 @@ class Simulator:
         partner_gateway_messages.mount(partners, self.telephone, key)
         partner_llm.mount(partners)
         partner_knowledge.mount(partners)
+        partner_bookings.mount(partners, key)
         return partners
 
     async def _serve(self, provider: str, listener: socket.socket) -> None:
