@@ -9,6 +9,7 @@ import os
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
+from app.alerts import Alerts
 from app.terminal import flush_interval
 from screens.frame import Frame
 from screens.live import Changes, Live
@@ -27,6 +28,7 @@ class Pulse:
     def __init__(self, app: Callboard) -> None:
         self._app = app
         self.live = Live(app.services, self.wake)
+        self._alerts = Alerts(app)
         self._every = flush_interval(os.environ)
         self._waiting: asyncio.TimerHandle | None = None
         self._context: contextvars.Context | None = None
@@ -42,6 +44,7 @@ class Pulse:
 
     async def stop(self) -> None:
         self.live.close()
+        self._alerts.close()
         if self._waiting is not None:
             self._waiting.cancel()
         for task in tuple(self._tasks):

@@ -6,7 +6,7 @@ look one by one. What is in trouble is never folded.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from screens.glyphs import Tone
@@ -60,7 +60,6 @@ class HealthBoard:
         """Checks that fit the filter."""
         self.several_companies = False
         self._opened: set[Fold] = set()
-        self._listed: list[str] = []
 
     def toggle(self, fold: Fold) -> None:
         """Show what is folded, or fold it."""
@@ -74,11 +73,6 @@ class HealthBoard:
         fold = _fold_of(check, standing_of(check))
         return fold if fold in self.folds else None
 
-    def listed(self) -> Iterator[CheckView]:
-        """The checks that have a line of their own in the panels made last."""
-        for ident in self._listed:
-            yield self.checks[ident]
-
     def panels(self, view: HealthView) -> list[Panel]:
         """The panels in order, those without lines left out."""
         self.checks = {check.id: check for check in view.checks}
@@ -89,9 +83,7 @@ class HealthBoard:
         by_kind: dict[CheckKind, list[CheckView]] = {kind: [] for kind in CheckKind}
         for check in shown:
             by_kind[check.kind].append(check)
-        panels = [self._panel(kind, checks) for kind, checks in by_kind.items() if checks]
-        self._listed = [item for panel in panels for item in panel.items if isinstance(item, str)]
-        return panels
+        return [self._panel(kind, checks) for kind, checks in by_kind.items() if checks]
 
     def _panel(self, kind: CheckKind, checks: Sequence[CheckView]) -> Panel:
         by_standing: dict[Standing, list[CheckView]] = {standing: [] for standing in Standing}

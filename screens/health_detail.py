@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from textual import events
 from textual.app import ComposeResult
 from textual.containers import Vertical
 
@@ -12,7 +13,6 @@ from screens.frame import Console
 from screens.glyphs import Tone
 from screens.health_history import HistoryLines
 from screens.health_words import (
-    KIND_TITLES,
     Standing,
     breaker_words,
     budget_words,
@@ -22,7 +22,7 @@ from screens.health_words import (
     percent,
     standing_of,
 )
-from screens.textfit import display, fit
+from screens.textfit import display, fit, wrap
 from screens.when import exact, moment, took
 from screens.widgets.document import Document
 from screens.widgets.line import Line, Piece
@@ -35,6 +35,8 @@ from services.text import age
 TABS = (("now", 0), ("24 h", 24), ("7 d", 7 * 24), ("30 d", 30 * 24))
 """The tabs with the hours they look back."""
 INCIDENTS = 50
+NAMED = 8
+"""Names that are listed one by one."""
 INCIDENT_COLUMNS = (Column("began", 12), Column("lasted", 9, right=True), Column("what happened"))
 LEAST_LABEL = 14
 
@@ -75,6 +77,13 @@ class TabLine(Line):
         return left, [(f"{text} ", tone)] if text else []
 
 
+def _lasted(incident: Incident) -> str:
+    if incident.ended_at is None:
+        return "goes on"
+    length = incident.ended_at - incident.started_at
+    return age(incident.started_at, incident.ended_at) if length >= 60_000 else took(length)
+
+
 def state_words(check: CheckView) -> str:
     standing = standing_of(check)
     return "up" if standing is Standing.FINE else standing.value
@@ -111,6 +120,9 @@ class CheckPane(Vertical, can_focus=True):
     def on_mount(self) -> None:
         self._show_tab()
 
+    def on_resize(self, event: events.Resize) -> None:
+        self._fill()
+
     # -- what is shown ----------------------------------------------------------------------------
 
     @property
@@ -146,7 +158,11 @@ class CheckPane(Vertical, can_focus=True):
             return
         pairs = self._pairs(check)
         width = max(LEAST_LABEL, *(len(name) for name, _ in pairs)) + 2
-        lines = [f"{fit(name, width)}{display(value) or '-'}" if name else value for name, value in pairs]
+        lines = list[str]()
+        for name, value in pairs:
+            # Broken here, so that what goes on stands below the value and not below its label.
+            first, *more = wrap(display(value), max(20, self.size.width - width - 4)) or ["-" if name else ""]
+            lines += [f"{fit(name, width)}{first}", *(" " * width + rest for rest in more)]
         if lines == self._lines:
             return
         self._lines = lines
@@ -192,9 +208,9 @@ class CheckPane(Vertical, can_focus=True):
             pairs.append(("failures", f"{check.breaker.failures} in a row through the breaker"))
         for budget in check.budgets:
             pairs.append((f"{budget.level.value}'s limit", budget_words(budget)[0]))
-        pairs += [("", ""), ("kind", KIND_TITLES[check.kind]), ("company", check.company or "of all")]
-        pairs.append(("hang on it", f"{check.dependents:,} checks" if check.dependents else "nothing"))
-        pairs.append(("id", check.id))
+        weight = "everything counts as unhealthy" if check.critical else "everything counts as degraded"
+        pairs += [("", ""), ("kind", check.kind.value), ("company", check.company or "of all")]
+        pairs += [("when down", weight), *self._around(check), ("id", check.id)]
         if check.facts:
             pairs += [("", ""), *check.facts]
         if check.message and standing is Standing.FINE:
@@ -206,9 +222,26 @@ class CheckPane(Vertical, can_focus=True):
                 pairs.append(("what to do", check.last_error_advice))
         return pairs
 
+    def _around(self, check: CheckView) -> list[tuple[str, str]]:
+        """What it hangs on, and what hangs on it."""
+        view = self._host.live.health
+        checks = view.checks if view is not None else ()
+        below = [each.name for each in checks if each.id in check.depends_on]
+        above = [each.name for each in checks if check.id in each.depends_on]
+        count = max(check.dependents, len(above))
+        names = ", ".join(above[:NAMED])
+        if names and count > len(above[:NAMED]):
+            names += f" and {count - len(above[:NAMED]):,} more"
+        pairs = [("depends on", ", ".join(below))] if below else []
+        if count:
+            pairs.append(
+                (f"{count:,} hang on it" if count > 1 else "hangs on it", names or f"{count:,} checks")
+            )
+        return pairs
+
     def _uptime(self, check: CheckView) -> str:
         day, month = (percent(share, self._host.glyphs) for share in (check.uptime_24h, check.uptime_30d))
-        return f"{day} of 24 hours, {month} of 30 days"
+        return f"{day} in 24 hours, {month} in 30 days"
 
     # -- the past ---------------------------------------------------------------------------------
 
@@ -250,7 +283,7 @@ class CheckPane(Vertical, can_focus=True):
             if each.ended_at is not None and each.ended_at < first:
                 continue
             tone = Tone.ACT if each.state is HealthState.DOWN else Tone.LOOK
-            lasted = took(each.ended_at - each.started_at) if each.ended_at is not None else "goes on"
+            lasted = _lasted(each)
             what = f"{each.state.value}: {each.message}" if each.message else each.state.value
             if each.cause:
                 what = f"waited for {each.cause}"
@@ -287,10 +320,20 @@ class CheckPane(Vertical, can_focus=True):
         self._show_tab()
 
     def action_next_check(self) -> None:
-        self._panels.move(1)
+        self._step(1)
 
     def action_previous_check(self) -> None:
-        self._panels.move(-1)
+        self._step(-1)
+
+    def _step(self, by: int) -> None:
+        """To the next line that stands for one check."""
+        begin = before = self._panels.current
+        self._panels.move(by)
+        while not isinstance(self._panels.current, str) and self._panels.current != before:
+            before = self._panels.current
+            self._panels.move(by)
+        if not isinstance(self._panels.current, str):
+            self._panels.move_to(begin)
 
     def _scroll(self, by: int) -> None:
         if self.hours:

@@ -13,12 +13,12 @@ from textual.widgets import Input, Static
 
 from screens.dialogs import Choice, Dialog, labelled
 from screens.glyphs import Tone
-from screens.health_ports import Health, MaintenanceEntry
+from screens.health_ports import Health
 from screens.health_words import KIND_TITLES, breaker_words
 from screens.textfit import display
 from screens.when import exact
 from services.errors import UsageError
-from services.health.model import CheckView, HealthState
+from services.health.model import CheckView, HealthState, Window
 from services.resilience import BreakerState
 
 if TYPE_CHECKING:
@@ -59,7 +59,10 @@ def ask_maintenance(screen: HealthScreen, check: CheckView) -> None:
     """Ask how long and why, or whether it is to end, and do it."""
 
     async def open_dialog() -> None:
-        windows = [each for each in await screen.services.health.maintenance() if _covers(each, check)]
+        from services.health.maintenance import running
+
+        spans = running(await screen.services.health.maintenance(), screen.services.clock.now())
+        windows = [span.window for span in spans if _covers(span.window, check)]
         dialog: Dialog[str]
         if windows and check.state is HealthState.MAINTENANCE:
             dialog = EndMaintenanceDialog(screen.services.health, check, windows, screen.zone)
@@ -74,8 +77,9 @@ def ask_maintenance(screen: HealthScreen, check: CheckView) -> None:
     screen.console_app.perform(open_dialog, group="health")
 
 
-def _covers(window: MaintenanceEntry, check: CheckView) -> bool:
-    return window.scope in ("*", check.id, check.kind.value, f"company:{check.company}")
+def _covers(window: Window, check: CheckView) -> bool:
+    company = f"company:{check.company}".casefold()
+    return window.scope in ("*", check.id, check.kind.value) or window.scope.casefold() == company
 
 
 class BreakerDialog(Dialog[str]):
@@ -174,7 +178,7 @@ class MaintenanceDialog(Dialog[str]):
             minutes = parse_minutes(self.query_one("#minutes", Input).value)
             reason = self.query_one("#reason", Input).value.strip()
             label = self.query_one("#scope", Choice).value
-            await self._health.add_maintenance(scope=self._scopes[label], minutes=minutes, reason=reason)
+            await self._health.add_maintenance(self._scopes[label], minutes=minutes, reason=reason)
             self.dismiss(f"Maintenance of {label} for {_lasting(minutes)}")
 
         self.attempt(begin)
@@ -185,9 +189,7 @@ class EndMaintenanceDialog(Dialog[str]):
 
     keys_text = "y ends it   esc keeps it"
 
-    def __init__(
-        self, health: Health, check: CheckView, windows: Sequence[MaintenanceEntry], zone: str
-    ) -> None:
+    def __init__(self, health: Health, check: CheckView, windows: Sequence[Window], zone: str) -> None:
         self.title_text = f"End the maintenance of {display(check.name)}?"
         super().__init__()
         self._health, self._check, self._windows, self._zone = health, check, windows, zone
@@ -201,6 +203,8 @@ class EndMaintenanceDialog(Dialog[str]):
                 lines.append(f"It holds for {_scope_words(window.scope)}{reason}.")
             elif reason:
                 lines.append(f"Reason{reason}.")
+            if window.cron:
+                lines.append(f"It recurs ({window.cron}, {window.timezone}): ending it ends all of it.")
         yield Static(Content("\n".join(lines)), classes="text")
 
     def key_y(self) -> None:

@@ -98,8 +98,10 @@ def _states(value: str) -> frozenset[Standing]:
 def _vendor(check: CheckView) -> str:
     """The names under which the vendor of a check may be looked for."""
     facts = [value for label, value in check.facts if label.lower() in _VENDOR_FACTS]
-    own = [check.id.rpartition("/")[2], check.name] if check.kind is not CheckKind.AGENT else []
-    return " ".join((*facts, *own)).lower()
+    ids = [each for each in (check.id, *check.depends_on) if not each.startswith(CheckKind.AGENT.value)]
+    names = [each.rpartition("/")[2] for each in ids]
+    own = [check.name] if check.kind is not CheckKind.AGENT else []
+    return " ".join((*facts, *names, *own)).lower()
 
 
 def _wrong(message: str, allowed: str) -> UsageError:

@@ -40,6 +40,12 @@ class Bin:
         return (self.up + self.degraded) / counted if counted else None
 
     @property
+    def height(self) -> float | None:
+        """The share, where what was degraded counts half: it has to be seen without colours."""
+        share, counted = self.share, self.up + self.degraded + self.down
+        return None if share is None else share - self.degraded / counted / 2
+
+    @property
     def tone(self) -> Tone:
         if self.down:
             return Tone.ACT
@@ -116,11 +122,11 @@ class HistoryLines(Lines):
         glyphs = self._glyphs
         pieces: list[Piece] = [(" ", Tone.PLAIN)]
         for each in drawn:
-            share = each.share
-            if share is None:
+            height = each.height
+            if height is None:
                 sign = glyphs.pause if each.maintenance else glyphs.dot
             else:
-                sign = glyphs.levels[int(share * (len(glyphs.levels) - 1) + 1e-9)]
+                sign = glyphs.levels[int(height * (len(glyphs.levels) - 1) + 1e-9)]
             if pieces[-1][1] is each.tone:
                 pieces[-1] = (pieces[-1][0] + sign, each.tone)
             else:

@@ -17,8 +17,9 @@ from screens.health_words import (
     fit_parts,
     prober_words,
     standing_of,
+    whole_words,
 )
-from screens.textfit import cut, display, width_of, wrap
+from screens.textfit import cut, display, width_of
 from screens.when import clock_time
 from screens.widgets.line import Line, Piece
 from screens.widgets.lines import Lines, Row
@@ -52,10 +53,8 @@ class HeadLine(Lines):
             left.append((f"  {reason}" if reason else "", Tone.PLAIN))
             return [(left, right)]
         left.append((f"  {self._counts(room - 2)}", Tone.MUTED))
-        second = wrap(reason, width - 4)
-        if len(second) > 1:
-            second[0] = cut(reason, width - 4, glyphs.ellipsis)
-        return [(left, right), ([(f"   {second[0]}", Tone.PLAIN)], [])]
+        second = whole_words(reason, width - 4, glyphs.ellipsis)
+        return [(left, right), ([(f"   {second}", Tone.PLAIN)], [])]
 
     def _counts(self, room: int) -> str:
         counts: dict[Standing, int] = dict.fromkeys(Standing, 0)

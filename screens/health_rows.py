@@ -103,10 +103,15 @@ class HealthPainter:
     def _measure(self, panel: Panel, width: int) -> Columns:
         checks = [check for item in panel.items if (check := self._board.checks.get(str(item))) is not None]
         if self._names is None:
-            self._names = max((width_of(self._name(check)) for check in self._board.listed()), default=0)
+            self._names = max(
+                (width_of(self._name(check)) for check in self._board.checks.values()), default=0
+            )
         small = width < SMALL
         instead = small and panel.key in (CheckKind.PROVIDER, CheckKind.INTEGRATION)
-        name = max(8, min(self._names, 14 if instead or width < 90 else 24))
+        most = 14 if small else 16 if width < 90 else 24
+        if panel.key == CheckKind.AGENT and width < 70:
+            most = 22  # nothing but what is to say stands beside it
+        name = max(8, min(self._names, most))
         says = 0 if instead else LEAST_SAYS.get(panel.key, USUAL_SAYS)
         room = width - SIGN - name - (says + GAP if says else 0)
         chosen: dict[str, int] = {}
@@ -186,7 +191,7 @@ class HealthPainter:
                 unknown = check.p95_ms is None and check.breaker is None
                 return [(("" if unknown else figure(check.p95_ms, glyphs)).rjust(room), Tone.PLAIN)]
         share = check.uptime_24h
-        tone = Tone.MUTED if share is None or share >= 1 else Tone.LOOK if share >= 0.95 else Tone.ACT
+        tone = Tone.MUTED if share is None or share >= 0.99 else Tone.LOOK if share >= 0.95 else Tone.ACT
         return [((percent(share, glyphs) if check.beats else "").rjust(room), tone)]
 
     def _fold(self, fold: Fold, width: int) -> list[Piece]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from screens.glyphs import Glyphs, State, Tone
-from screens.textfit import cut, display, width_of
+from screens.textfit import display, width_of, wrap
 from screens.when import clock_time
 from screens.widgets.line import Piece
 from services.health.model import Beat, CheckKind, CheckView, HealthState, HealthView
@@ -126,9 +126,13 @@ def strip_pieces(beats: Sequence[Beat], width: int, glyphs: Glyphs) -> list[Piec
 
 
 def spark_text(beats: Sequence[Beat], width: int, glyphs: Glyphs) -> str:
-    """The response times of the newest probes as heights, the largest the highest; blank where none was."""
+    """The response times of the newest probes as heights; blank where none was.
+
+    What is usual fills a third, so that a steady line stays low and whatever took long stands out.
+    """
     shown = beats[-width:] if width > 0 else ()
-    top = max((beat.took_ms for beat in shown if beat.took_ms is not None), default=0.0)
+    times = sorted(beat.took_ms for beat in shown if beat.took_ms is not None)
+    top = max(times[-1], 3 * times[len(times) // 2]) if times else 0.0
     steps = len(glyphs.levels) - 1
     drawn = "".join(
         " " if beat.took_ms is None else glyphs.levels[round(beat.took_ms / top * steps) if top else 0]
@@ -249,6 +253,14 @@ LEAST = 12
 """Columns below which a cut sentence says nothing any more."""
 
 
+def whole_words(text: str, width: int, ellipsis: str) -> str:
+    """The text in at most `width` columns, cut behind a word; only a word that is too long itself is cut."""
+    if width_of(text) <= width:
+        return text
+    room = width - width_of(ellipsis)
+    return wrap(text, room)[0].rstrip(" ,;:") + ellipsis if room > 0 else ""
+
+
 def fit_parts(parts: Sequence[Part], width: int, glyphs: Glyphs) -> list[Piece]:
     """As many parts as there is room for, whole ones first; at most one is cut, at the end of a word."""
     between = f" {glyphs.dot} "
@@ -260,7 +272,7 @@ def fit_parts(parts: Sequence[Part], width: int, glyphs: Glyphs) -> list[Piece]:
         gap = width_of(between) if chosen else 0
         text = part.short or part.text
         if part.flows and width_of(text) + gap > room >= (LEAST + gap if chosen else 1):
-            text = cut(text, room - gap, glyphs.ellipsis)
+            text = whole_words(text, room - gap, glyphs.ellipsis)
         if width_of(text) + gap <= room:
             chosen[number] = text
             room -= width_of(text) + gap
@@ -270,7 +282,7 @@ def fit_parts(parts: Sequence[Part], width: int, glyphs: Glyphs) -> list[Piece]:
             chosen[number] = parts[number].text
             room -= more
     if not chosen and parts:
-        chosen[0] = cut(parts[0].short or parts[0].text, width, glyphs.ellipsis)
+        chosen[0] = whole_words(parts[0].short or parts[0].text, width, glyphs.ellipsis)
     pieces: list[Piece] = []
     for number in sorted(chosen):
         if pieces:

@@ -198,7 +198,7 @@ class Live:
 
     def look_at_health(self) -> bool:
         """Take over how everything stands; returns whether the whole stands otherwise than before."""
-        before, self.health = self.health, self.services.health.view()
+        before, self.health = self.health, self.services.health.view()  # made anew only when it differs
         self.health_at = self.services.clock.monotonic()
         return before is None or before.overall is not self.health.overall
 

@@ -338,7 +338,9 @@ class Panels(ScrollView, can_focus=False):
         segments += [Segment(text, self._style(tone)) for text, tone in pieces if text]
         strip = Strip(segments).adjust_cell_length(width, blank)
         if chosen:
-            strip = strip.apply_style(self.get_component_rich_style("panel--cursor", partial=True))
+            # Over the styles of the pieces, which have a background of their own.
+            cursor = self.get_component_rich_style("panel--cursor", partial=True)
+            return list(Segment.apply_style(strip, post_style=cursor))
         return list(strip)
 
     def _room(self, width: int) -> int:

@@ -75,6 +75,7 @@ def agents(count: int, *, held_by: str = "", first: int = 1) -> list[CheckView]:
                 message="mirror 4 min old, webhook ok, 3 tools reachable",
                 facts=(("vendor", "retell" if number % 3 else "elevenlabs"), ("mirror", "4 min old")),
                 held_by=held_by,
+                depends_on=(f"provider:acme/{'retell' if number % 3 else 'elevenlabs'}",),
             )
         )
     return made
@@ -268,7 +269,7 @@ class FakeHealth:
         self.breakers.append(("trip", check_id))
         self.change(check_id, breaker=BreakerView(BreakerState.OPEN, reopens_in=30.0))
 
-    async def add_maintenance(self, *, scope: str, minutes: int, reason: str = "") -> Window:
+    async def add_maintenance(self, scope: str, /, *, minutes: int, reason: str = "") -> Window:
         now = self._clock.now()
         window = Window(
             len(self.windows) + 1,
