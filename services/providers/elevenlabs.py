@@ -71,6 +71,23 @@ class ElevenLabsClient(Client):
         path = f"{_ROOT}/knowledge-base/{segment(document_id, 'a document')}"
         return await self._object(Call("GET", path), "a document", "id")
 
+    async def subscription(self) -> Wire:
+        """What the plan allows and what is used of it (`character_count`, `character_limit`, …).
+
+        Needs the permission to read the user, which keys for agents often lack.
+        """
+        return await self._metric("subscription", Call("GET", "/v1/user/subscription"))
+
+    async def live_count(self) -> Wire:
+        """Conversations that are under way in the workspace (`count`)."""
+        return await self._metric("live count", Call("GET", f"{_ROOT}/analytics/live-count"))
+
+    async def _metric(self, name: str, call: Call) -> Wire:
+        async def fetch() -> Wire:
+            return await self._object(call, "an object", attempts=1)
+
+        return await self._cache.get(name, fetch, ttl=self._metrics_ttl)
+
     async def _list(self, name: str, items: str, id_key: str, *, fresh: bool) -> list[Wire]:
         listing = Listing(
             call=Call("GET", f"{_ROOT}/{name}"),

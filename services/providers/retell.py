@@ -10,7 +10,7 @@ import asyncio
 from typing import ClassVar, Final
 
 from services.http.client import Call, segment
-from services.http.wire import Wire
+from services.http.wire import Wire, parse, wrong_shape
 from services.model import Provider
 from services.providers.client import Account, Client, Listing
 
@@ -93,6 +93,14 @@ class RetellClient(Client):
         call = Call("GET", path, {"version": version})
         return await self._object(call, "a conversation flow", "conversation_flow_id")
 
+    async def voice_ids(self) -> frozenset[str]:
+        """The ids of all voices the account may use. The list is one plain array."""
+        return await self._ids("/list-voices", "voice_id")
+
+    async def knowledge_base_ids(self) -> frozenset[str]:
+        """The ids of all knowledge bases. The list is one plain array."""
+        return await self._ids("/list-knowledge-bases", "knowledge_base_id")
+
     async def concurrency(self, *, fresh: bool = False) -> Wire:
         """Calls under way and the account's limits (`current_concurrency`, `concurrency_limit`, …)."""
 
@@ -100,6 +108,16 @@ class RetellClient(Client):
             return await self._object(Call("GET", "/get-concurrency"), "an object")
 
         return await self._cache.get("concurrency", fetch, ttl=self._metrics_ttl, fresh=fresh)
+
+    async def _ids(self, path: str, id_key: str) -> frozenset[str]:
+        def read(text: str) -> frozenset[str]:
+            items = parse(text).data
+            if not isinstance(items, list):
+                raise wrong_shape("a list", items)
+            found = (item.get(id_key) if isinstance(item, dict) else None for item in items)
+            return frozenset(one for one in found if isinstance(one, str))
+
+        return await self._http.read(Call("GET", path), read, attempts=2)
 
     async def _list(self, call: Call, what: str, id_key: str, size: int, *, fresh: bool) -> list[Wire]:
         listing = _listing(call, what, id_key, size)

@@ -1,0 +1,202 @@
+"""What is to be watched, as the database and the settings have it now."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from services.clock import Clock
+from services.health.checks import connections, integrations, system
+from services.health.checks.agents import AgentRounds
+from services.health.checks.endpoints import Endpoints
+from services.health.checks.references import References
+from services.health.model import CheckKind, CheckSpec, Reading
+from services.health.plan import Plan
+from services.health.reach import Host
+from services.http.addresses import is_loopback
+from services.integrations.model import IntegrationInfo
+from services.model import ConnectionInfo
+from services.providers import VENDOR_NAMES
+from services.storage import DatabaseLocation, Reader
+
+if TYPE_CHECKING:
+    from services.companies import CompanyService, ConnectionClients
+    from services.integrations.registry import IntegrationService
+    from services.security import SecretStore
+    from services.storage import Database
+
+MINUTE: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogOptions:
+    """What the settings say; times in the unit their name says."""
+
+    database: DatabaseLocation
+    data_folder: Path
+    interval_seconds: float = 30.0
+    failures: int = 2
+    slow_ms: float | None = 3000.0
+    """From this response time on a vendor or an integration counts as degraded."""
+    stale_after_minutes: int = 60
+    scheduled: bool = True
+    """Whether any sync is done by the clock."""
+    redis_url: str | None = field(default=None, repr=False)
+    simulated: bool = False
+    """Whether the vendors are simulated on this machine (the demo): its own addresses may then be tried."""
+
+
+class StandardCatalog:
+    """Every connection, agent, integration, and what the program itself stands on."""
+
+    def __init__(
+        self,
+        open_database: Callable[[], Awaitable[Database]],
+        open_secrets: Callable[[], Awaitable[SecretStore]],
+        reader: Reader,
+        companies: CompanyService,
+        clients: ConnectionClients,
+        clock: Clock,
+        options: CatalogOptions,
+        *,
+        integrations: Callable[[], IntegrationService] | None = None,
+        checks: Mapping[str, integrations.Check] | None = None,
+        audio: bool = True,
+    ) -> None:
+        """`checks`: by adapter, for integrations whose test alone says too little."""
+        self._open_database = open_database
+        self._open_secrets = open_secrets
+        self._companies = companies
+        self._clients = clients
+        self._clock = clock
+        self._options = options
+        self._integrations = integrations
+        self._checks = dict(checks or {})
+        self._audio = audio
+        self._endpoints = Endpoints(clock, local=options.simulated)
+        # Apart, so that a look at one integration does not forget the hosts of all agents.
+        self._addresses = Endpoints(clock, local=True)
+        self._agents = AgentRounds(
+            reader,
+            companies.connections,
+            self._endpoints,
+            References(clients, clock),
+            clock,
+            interval=max(MINUTE, options.interval_seconds),
+            failures=options.failures,
+            stale_after_ms=options.stale_after_minutes * 60_000,
+            simulated=self._is_simulated,
+        )
+
+    async def build(self) -> Plan:
+        """Raises ServiceError when the database cannot be read."""
+        found = await self._companies.connections()
+        specs = [self._connection(connection) for connection in found]
+        specs += await self._agents.specs()
+        if self._integrations is not None:
+            infos = await self._integrations().list()
+            specs += [self._integration(info) for info in infos if info.enabled]
+        specs.append(self._system("orchestrator", CheckKind.ORCHESTRATOR, self._orchestrator))
+        specs += self._of_system(bool(found))
+        return Plan(specs, (self._agents.group(),))
+
+    def _connection(self, connection: ConnectionInfo) -> CheckSpec:
+        options = self._options
+        return connections.spec_of(
+            connection,
+            self._clients,
+            self._clock,
+            interval=options.interval_seconds,
+            failures=options.failures,
+            slow_ms=options.slow_ms,
+            simulated=self._is_simulated,
+        )
+
+    def _integration(self, info: IntegrationInfo) -> CheckSpec:
+        assert self._integrations is not None  # noqa: S101  # asked by the caller
+        options = self._options
+        return integrations.spec_of(
+            info,
+            self._integrations,
+            self._addresses,
+            self._clock,
+            interval=options.interval_seconds,
+            failures=options.failures,
+            slow_ms=options.slow_ms,
+            checks=self._checks,
+        )
+
+    def _of_system(self, connected: bool) -> list[CheckSpec]:
+        options, clock = self._options, self._clock
+        system_check = partial(self._system, kind=CheckKind.SYSTEM)
+        database = system.DatabaseProbe(self._open_database, options.database, clock)
+        secrets = system.SecretsProbe(self._open_secrets, clock, self._needs_keys)
+        found = [
+            system_check("database", probe=database, critical=True, slow_ms=1000.0),
+            system_check("secrets", probe=secrets, critical=True, name="secret store"),
+            system_check("disk", probe=system.DiskProbe(options.data_folder), interval=MINUTE),
+        ]
+        if options.scheduled and connected:
+            lease = system.LeaseProbe(self._open_database, clock)
+            found.append(system_check("schedule", probe=lease, depends_on=("system:database",)))
+        if options.redis_url:
+            found.append(
+                system_check("redis", probe=system.RedisProbe(options.redis_url, clock), name="Redis")
+            )
+        if connected:
+            probe = system.ClockProbe(self._hosts, clock)
+            found.append(system_check("clock", probe=probe, interval=15 * MINUTE, failure_threshold=1))
+        if self._audio:
+            found.append(system_check("audio", probe=system.AudioProbe(), interval=10 * MINUTE))
+        return found
+
+    def _system(
+        self,
+        word: str,
+        kind: CheckKind,
+        probe: Callable[[], Awaitable[Reading]],
+        *,
+        name: str = "",
+        interval: float = 0.0,
+        critical: bool = False,
+        slow_ms: float | None = None,
+        failure_threshold: int = 0,
+        depends_on: tuple[str, ...] = (),
+    ) -> CheckSpec:
+        return CheckSpec(
+            id=f"{kind.value}:{word}" if kind is CheckKind.SYSTEM else word,
+            kind=kind,
+            name=name or word,
+            probe=probe,
+            interval=max(interval, self._options.interval_seconds),
+            timeout=15.0,
+            failure_threshold=failure_threshold or self._options.failures,
+            slow_ms=slow_ms,
+            depends_on=depends_on,
+            critical=critical,
+        )
+
+    async def _orchestrator(self) -> Reading:
+        return await system.OrchestratorProbe(self._open_database, self._clock)()
+
+    async def _needs_keys(self) -> bool:
+        return bool(await self._companies.connections())
+
+    async def _hosts(self) -> Sequence[Host]:
+        found = {}
+        for connection in await self._companies.connections():
+            address = connection.base_url
+            if self._options.simulated:
+                address, _ = await self._clients.address_and_key(connection)
+            found[address] = Host(VENDOR_NAMES[connection.provider], address, used=True)
+        return list(found.values())
+
+    def _is_simulated(self, connection: ConnectionInfo) -> bool:
+        if self._options.simulated:
+            return True
+        # Neither vendor runs on anybody's own machine: what does is the simulator.
+        return is_loopback(urlsplit(connection.base_url).hostname or "")
