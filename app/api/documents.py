@@ -32,7 +32,13 @@ def health(view: HealthView) -> Document:
     """The whole in one look: the verdict, its reason, counts, and what is not well (the worst first)."""
     ill = sorted(
         (check for check in view.checks if check.state in _ILL),
-        key=lambda check: (bool(check.held_by), _ILL[check.state], -check.dependents, check.id),
+        key=lambda check: (
+            bool(check.held_by),
+            _ILL[check.state],
+            not check.critical,
+            -check.dependents,
+            check.id,
+        ),
     )
     return {
         "schema": "callboard.api.health/1",
@@ -41,6 +47,7 @@ def health(view: HealthView) -> Document:
         "reason": _masked(view.reason),
         "version": __version__,
         "watching": view.started,
+        "watched_by": view.prober,
         "checked_at": iso(view.checked_at),
         "counts": counts(view.checks),
         "kinds": {
@@ -133,6 +140,7 @@ def check_document(check: CheckView) -> Document:
         "failure_threshold": check.failure_threshold,
         "held_by": check.held_by,
         "dependents": check.dependents,
+        "critical": check.critical,
         "uptime_24h": check.uptime_24h,
         "uptime_30d": check.uptime_30d,
         "p50_ms": check.p50_ms,

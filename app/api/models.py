@@ -82,6 +82,7 @@ class Health(_Shape):
     reason: str = Field(description="one sentence; empty when healthy")
     version: str
     watching: bool = Field(description="false while this process does not probe")
+    watched_by: str = Field(description="the process that probes for all on this database")
     checked_at: datetime | None
     counts: Counts
     kinds: Kinds
@@ -130,6 +131,7 @@ class CheckShape(_Shape):
     failure_threshold: int
     held_by: str
     dependents: int
+    critical: bool = Field(description="down, it makes the whole unhealthy")
     uptime_24h: Share = Field(description="share from 0 to 1")
     uptime_30d: Share
     p50_ms: float | None = Field(description="of the last 24 hours, as p95_ms")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Protocol
+from typing import Any, Final, Protocol
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import PlainTextResponse
 from starlette.requests import ClientDisconnect
 
 from app.api.errors import Refused
@@ -14,55 +15,66 @@ from app.api.guard import LARGEST_BODY, too_large
 from app.api.models import Error
 
 BODY_SECONDS: Final = 10.0
-Answer = tuple[int, bytes | str, str]
-"""Status, body, content type."""
+
+
+class Answer(Protocol):
+    """What the messages service answers."""
+
+    @property
+    def status(self) -> int: ...
+    @property
+    def body(self) -> bytes: ...
+    @property
+    def content_type(self) -> str: ...
 
 
 class MessageHooks(Protocol):
     """What the API needs of the messages service. `url` is the address that the vendor called."""
 
-    async def whatsapp_challenge(self, integration_id: int, query: Mapping[str, str]) -> Answer: ...
-    async def take_whatsapp(self, integration_id: int, headers: Mapping[str, str], body: bytes) -> Answer: ...
-    async def take_twilio_status(
-        self, integration_id: int, headers: Mapping[str, str], body: bytes, url: str
-    ) -> Answer: ...
+    async def whatsapp_challenge(self, query: Mapping[str, str]) -> Answer: ...
+    async def take_whatsapp(self, headers: Mapping[str, str], body: bytes) -> Answer: ...
+    async def take_twilio_status(self, headers: Mapping[str, str], body: bytes, url: str) -> Answer: ...
+    async def take_chat(self, headers: Mapping[str, str], body: bytes) -> Answer: ...
 
 
-Integration = Annotated[int, Path(ge=1, le=2**31 - 1, description="the id of the integration")]
+_TEXT: dict[str, Any] = {"content": {"text/plain": {}, "application/json": {}}}
 _RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {"description": "taken", "content": {"text/plain": {}, "text/xml": {}, "application/json": {}}},
-    400: {"description": "not what the vendor sends", "content": {"text/plain": {}, "application/json": {}}},
-    401: {"description": "no or a wrong signature", "content": {"text/plain": {}, "application/json": {}}},
-    403: {"description": "no or a wrong signature", "content": {"text/plain": {}, "application/json": {}}},
-    404: {"description": "no such integration", "content": {"text/plain": {}, "application/json": {}}},
+    200: {"description": "taken", "content": {"text/plain": {}}},
+    400: {"description": "not what the vendor sends", **_TEXT},
+    401: {"description": "no or a wrong signature", **_TEXT},
+    403: {"description": "the wrong token", **_TEXT},
     408: {"model": Error, "description": "the body did not come in time"},
-    413: {"model": Error, "description": "the body is too large"},
-    422: {"model": Error, "description": "the id is no number"},
-    503: {"model": Error, "description": "busy, or the database does not answer"},
+    413: {"description": "the body is too large", **_TEXT},
+    503: {"description": "busy, or it could not be stored: send it again", **_TEXT},
 }
 
 
 def router(messages: MessageHooks, public_url: str) -> APIRouter:
     """The webhooks of the messages service; `public_url` is how vendors call this server."""
-    routes = APIRouter(prefix="/webhooks", tags=["webhooks"], responses=_RESPONSES)
+    routes = APIRouter(
+        prefix="/webhooks", tags=["webhooks"], responses=_RESPONSES, default_response_class=PlainTextResponse
+    )
 
-    @routes.get("/whatsapp/{integration_id}", operation_id="whatsapp_challenge")
-    async def whatsapp_challenge(integration_id: Integration, request: Request) -> Response:
+    @routes.get("/whatsapp", operation_id="whatsapp_challenge")
+    async def whatsapp_challenge(request: Request) -> Response:
         """Meta's question whether this address is ours."""
-        return _response(await messages.whatsapp_challenge(integration_id, dict(request.query_params)))
+        return _response(await messages.whatsapp_challenge(dict(request.query_params)))
 
-    @routes.post("/whatsapp/{integration_id}", operation_id="whatsapp_events")
-    async def whatsapp(integration_id: Integration, request: Request) -> Response:
-        """Delivery and replies on WhatsApp."""
-        body = await _body(request)
-        return _response(await messages.take_whatsapp(integration_id, _headers(request), body))
+    @routes.post("/whatsapp", operation_id="whatsapp_events")
+    async def whatsapp(request: Request) -> Response:
+        """Delivery on WhatsApp, signed with the app secret."""
+        return _response(await messages.take_whatsapp(_headers(request), await _body(request)))
 
-    @routes.post("/twilio/messages/{integration_id}", operation_id="twilio_message_status")
-    async def twilio(integration_id: Integration, request: Request) -> Response:
-        """Delivery of text messages."""
-        body = await _body(request)
+    @routes.post("/twilio/messages", operation_id="twilio_message_status")
+    async def twilio(request: Request) -> Response:
+        """Delivery of text messages, signed with the account's token."""
         url = called_url(request, public_url)
-        return _response(await messages.take_twilio_status(integration_id, _headers(request), body, url))
+        return _response(await messages.take_twilio_status(_headers(request), await _body(request), url))
+
+    @routes.post("/chat", operation_id="chat_events")
+    async def chat(request: Request) -> Response:
+        """Delivery of chat messages, signed as a Standard Webhook."""
+        return _response(await messages.take_chat(_headers(request), await _body(request)))
 
     return routes
 
@@ -98,5 +110,4 @@ def _headers(request: Request) -> dict[str, str]:
 
 
 def _response(answer: Answer) -> Response:
-    status, body, content_type = answer
-    return Response(body, status, media_type=content_type or "text/plain")
+    return Response(answer.body, answer.status, {"content-type": answer.content_type})

@@ -16,6 +16,7 @@ import httpx
 from app.api import ApiOptions, ApiServer, create_app
 from app.api.server import listen
 from services.health.model import CheckView, HealthView, Overall
+from services.integrations.messages.webhooks import NOT_SIGNED, OK, Answer, challenge_of
 from services.resilience import Policies
 from services.security import Secret
 from tests.app.fakes import FakeServices
@@ -51,22 +52,19 @@ class TakenHooks:
 
     taken: list[tuple[Any, ...]] = field(default_factory=list)
 
-    async def whatsapp_challenge(self, integration_id: int, query: Mapping[str, str]) -> tuple[int, str, str]:
-        if query.get("hub.verify_token") != "known":
-            return 403, "refused", "text/plain"
-        return 200, query.get("hub.challenge", ""), "text/plain"
+    async def whatsapp_challenge(self, query: Mapping[str, str]) -> Answer:
+        return challenge_of(query, ["known"])
 
-    async def take_whatsapp(
-        self, integration_id: int, headers: Mapping[str, str], body: bytes
-    ) -> tuple[int, str, str]:
-        self.taken.append((integration_id, dict(headers), body))
-        return 200, "", "text/plain"
+    async def take_whatsapp(self, headers: Mapping[str, str], body: bytes) -> Answer:
+        self.taken.append((dict(headers), body))
+        return OK
 
-    async def take_twilio_status(
-        self, integration_id: int, headers: Mapping[str, str], body: bytes, url: str
-    ) -> tuple[int, str, str]:
-        self.taken.append((integration_id, dict(headers), body, url))
-        return 200, "<Response/>", "text/xml"
+    async def take_twilio_status(self, headers: Mapping[str, str], body: bytes, url: str) -> Answer:
+        self.taken.append((dict(headers), body, url))
+        return OK
+
+    async def take_chat(self, headers: Mapping[str, str], body: bytes) -> Answer:
+        return NOT_SIGNED
 
 
 class ApiServices(FakeServices):

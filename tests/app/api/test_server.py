@@ -112,7 +112,7 @@ async def test_a_client_that_sends_nothing_or_too_slowly_is_let_go(services, mon
         for raw in (b"", b"GET /livez HTTP/1.1\r\nHost: x\r\n", GET + b"GET /livez HT"):
             answer = await said(server, raw)
             assert answer.rpartition(b"HTTP/1.1 ")[2].startswith(b"408 "), answer
-        reader, writer = await asyncio.open_connection("127.0.0.1", port_of(server))
+        _, writer = await asyncio.open_connection("127.0.0.1", port_of(server))
         writer.write(b"GET /livez HTTP/1.1\r\nX-Slow: ")
         with contextlib.suppress(ConnectionError):  # a byte at a time does not win time
             async with asyncio.timeout(20):
@@ -190,25 +190,29 @@ async def test_webhooks_get_the_very_bytes(services):
     app = api_of(services, public_url="https://callboard.example.com")
     raw = b'{"a": 1,\n "b": "\xc3\xa9"}'
     async with listening(app) as server, httpx.AsyncClient(base_url=server.urls[0]) as client:
-        asked = await client.get(
-            "/webhooks/whatsapp/3", params={"hub.verify_token": "known", "hub.challenge": "42"}
-        )
+        question = {"hub.mode": "subscribe", "hub.verify_token": "known", "hub.challenge": "42"}
+        asked = await client.get("/webhooks/whatsapp", params=question)
         assert (asked.status_code, asked.text) == (200, "42")
-        assert (await client.get("/webhooks/whatsapp/3")).status_code == 403
+        assert (await client.get("/webhooks/whatsapp")).status_code == 403
         signed = {"X-Hub-Signature-256": "sha256=ab"}
-        assert (await client.post("/webhooks/whatsapp/3", content=raw, headers=signed)).status_code == 200
-        told = await client.post("/webhooks/twilio/messages/7?bodySHA256=%2Fab", content=b"MessageSid=SM1")
-        assert (told.text, told.headers["content-type"]) == ("<Response/>", "text/xml; charset=utf-8")
-        wrong = await client.post("/webhooks/whatsapp/x", content=raw)
-        assert (wrong.status_code, wrong.json()["error"]["code"]) == (422, "invalid")
+        assert (await client.post("/webhooks/whatsapp", content=raw, headers=signed)).status_code == 200
+        told = await client.post("/webhooks/twilio/messages?bodySHA256=%2Fab", content=b"MessageSid=SM1")
+        assert (told.text, told.headers["content-type"]) == ("ok", "text/plain; charset=utf-8")
+        assert (await client.post("/webhooks/chat", content=raw)).status_code == 401
     (first, second) = services.messages.taken
-    assert (first[0], first[1]["x-hub-signature-256"], first[2]) == (3, "sha256=ab", raw)
-    assert second[3] == "https://callboard.example.com/webhooks/twilio/messages/7?bodySHA256=%2Fab"
+    assert (first[0]["x-hub-signature-256"], first[1]) == ("sha256=ab", raw)
+    assert second[2] == "https://callboard.example.com/webhooks/twilio/messages?bodySHA256=%2Fab"
+
+
+async def test_without_a_public_url_the_address_is_the_one_that_was_called(services):
+    async with client_of(api_of(services)) as ask:
+        await ask.post("/webhooks/twilio/messages?a=%20b")
+    assert services.messages.taken[0][2] == "http://127.0.0.1:8470/webhooks/twilio/messages?a=%20b"
 
 
 async def test_a_webhook_takes_a_small_body_that_comes_in_time(services, monkeypatch):
     monkeypatch.setattr(webhooks, "BODY_SECONDS", 0.2)
-    head = b"POST /webhooks/whatsapp/3 HTTP/1.1\r\nHost: x\r\n"
+    head = b"POST /webhooks/whatsapp HTTP/1.1\r\nHost: x\r\n"
     async with listening(api_of(services)) as server:
         told = await said(server, head + b"Content-Length: %d\r\n\r\n" % (LARGEST_BODY + 1))
         assert told.startswith(b"HTTP/1.1 413 ")
@@ -223,7 +227,7 @@ async def test_a_webhook_takes_a_small_body_that_comes_in_time(services, monkeyp
 async def test_without_a_messages_service_there_are_no_webhooks(services):
     del services.messages
     async with client_of(api_of(services)) as ask:
-        assert (await ask.post("/webhooks/whatsapp/3")).status_code == 404
+        assert (await ask.post("/webhooks/whatsapp")).status_code == 404
 
 
 async def test_a_port_that_is_taken(server):
