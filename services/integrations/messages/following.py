@@ -90,11 +90,11 @@ class Follower:
         try:
             await self._ask(message)
         except UsageError as error:
-            await self._stop(message, error.message)
+            await self._service.stop_following(message, error.message)
         except ServiceError as error:
             log.info("message %s could not be asked for: %s", message.id, error.message)
             if error.code == "not_found":
-                await self._stop(message, "The provider does not know it any more")
+                await self._service.stop_following(message, "The provider does not know it any more")
             else:
                 await self._later(message)
         return True
@@ -124,26 +124,20 @@ class Follower:
         adapter = await self._service.adapter_of(message)
         report = await adapter.look(message)
         if report is None:
-            await self._stop(message, "")
+            await self._service.stop_following(message)
             return
         await self._service.report(message, report)
         if next_look(message.created_at, self._clock.now()) is None and not report.state.final:
-            await self._stop(message, NO_FINAL_REPORT)
+            await self._service.stop_following(message, NO_FINAL_REPORT)
 
     async def _later(self, message: MessageRow) -> None:
         now = self._clock.now()
         at = next_look(message.created_at, now)
         if at is None:
-            await self._stop(message, NO_FINAL_REPORT)
+            await self._service.stop_following(message, NO_FINAL_REPORT)
             return
         await (await self._open_database()).write(
             lambda session: store.wait_for_look(session, message.id, at)
-        )
-
-    async def _stop(self, message: MessageRow, remark: str) -> None:
-        now = self._clock.now()
-        await (await self._open_database()).write(
-            lambda session: store.stop(session, message.id, remark, now)
         )
 
     async def _run(self) -> None:

@@ -49,6 +49,7 @@ log = logging.getLogger(__name__)
 EFFECT: Final = "message"
 LOST_AFTER_MS: Final = 150_000
 """After which an order without an end is that of a process that is gone: longer than any order may take."""
+MAYBE_SENT: Final = "It may have been sent: ask the recipient before callboard message resend"
 ASKED_FOR_MS: Final = 900_000
 """How long a provider is asked whether it has a message whose answer was lost."""
 
@@ -299,6 +300,14 @@ class MessageService:
         """What the provider said of a message when it was asked."""
         await self._take(message.id, report, "look")
 
+    async def stop_following(self, message: MessageRow, remark: str = "") -> None:
+        """Nothing more will be learnt of a message; why, in words."""
+        now = self._clock.now()
+        await (await self._open_database()).write(
+            lambda session: store.stop(session, message.id, remark, now)
+        )
+        self._bus.publish(MessagesChanged((message.id,)))
+
     async def adapter_of(self, message: MessageRow) -> MessageAdapter:
         """The open adapter by which a message went. Raises ServiceError."""
         return await self._adapters.of(await self.again(message))
@@ -421,13 +430,16 @@ def _journal(session: Session, order: Order, info: IntegrationInfo, actor: str, 
 
 def _told(effect: EffectRow) -> Report:
     """What a failed or uncertain order makes of its message."""
-    error = effect.error or ErrorInfo("transient", "It is not known what became of it", "Ask the recipient")
-    state = MessageState.FAILED if effect.state is EffectState.FAILED else MessageState.UNKNOWN
-    return Report(state, detail=error.message, error=error)
+    error = effect.error or ErrorInfo("transient", "It is not known what became of it", "")
+    if effect.state is EffectState.FAILED:
+        return Report(MessageState.FAILED, detail=error.message, error=error)
+    # Its own advice may be to try again, which is for what certainly did not happen.
+    return Report(MessageState.UNKNOWN, detail=error.message, error=replace(error, advice=MAYBE_SENT))
 
 
 def _lost(error: ServiceError) -> Report:
-    return Report(MessageState.UNKNOWN, detail=error.message, error=error_info(error))
+    told = replace(error_info(error), advice=MAYBE_SENT)
+    return Report(MessageState.UNKNOWN, detail=error.message, error=told)
 
 
 def _never() -> Report:

@@ -94,10 +94,11 @@ def parse_sender(text: str) -> Address:
 
 def parse_address(text: str) -> Address:
     """One address without a name, its domain in ASCII (IDNA). Raises UsageError."""
-    local, at, domain = text.strip().rpartition("@")
+    plain = text.strip()
+    local, at, domain = plain.rpartition("@")
     try:
         host = domain.encode("idna").decode("ascii").lower() if domain else ""
-        if at and local.isascii() and host and not any(char in text for char in ' \t\r\n,;<>"()[]\\'):
+        if at and local.isascii() and host and not any(char in plain for char in ' \t\r\n,;<>"()[]\\'):
             return Address(addr_spec=f"{local}@{host}")
     except (UnicodeError, MessageError, ValueError, IndexError):
         pass
@@ -227,8 +228,7 @@ class SmtpAdapter:
                 if server.tls == "starttls":
                     await self._step(self._encrypt(client, context), "encryption")
                 if server.user:
-                    login = client.login(server.user, self._password.reveal())
-                    await self._step(login, "the password")
+                    await self._step(self._log_in(client), "the login")
                 yield client
                 with suppress(Exception):
                     await client.quit()  # its answer changes nothing
@@ -246,6 +246,25 @@ class SmtpAdapter:
                 code="tls",
             )
         return await client.starttls(tls_context=context)
+
+    async def _log_in(self, client: SMTP) -> object:
+        """In the one best way: servers count every failed attempt."""
+        if client.is_ehlo_or_helo_needed:
+            await client.ehlo()
+        user, password = self.server.user, self._password.reveal()
+        for name, way in (
+            ("plain", client.auth_plain),
+            ("login", client.auth_login),
+            ("cram-md5", client.auth_crammd5),
+        ):
+            if name in client.server_auth_methods:
+                return await way(user, password)
+        raise ServiceError(
+            f"{self.server.host} takes no passwords on this connection",
+            category=Category.AUTHENTICATION,
+            advice="Check port and tls; without an account leave the option user out",
+            code="no_login",
+        )
 
     def _trust(self) -> ssl.SSLContext:
         try:
@@ -300,13 +319,6 @@ def explain(server: MailServer, error: Exception, what: str, *, handing_over: bo
             advice="Port 465 needs tls=implicit, port 587 tls=starttls",
             code="tls",
         )
-    if isinstance(error, aiosmtplib.SMTPException) and "not supported" in str(error).lower():
-        return ServiceError(
-            f"{place} takes no passwords on this connection",
-            category=Category.AUTHENTICATION,
-            advice="Check port and tls; without an account leave the option user out",
-            code="no_login",
-        )
     if any(isinstance(each, TimeoutError) for each in causes):
         return ServiceError(
             f"{place} did not answer in time; nothing was sent",
@@ -326,7 +338,7 @@ def _refusal(server: MailServer, reply: int, said: str, what: str) -> ServiceErr
     """A mail server's no. 4xx means not now, 5xx not at all (RFC 5321, 4.2.1)."""
     because = clean_line(said)[:200].rstrip(".")
     text = f"{server.host} refused {what}: {reply} {because}".rstrip()
-    if reply in (530, 534, 535, 538) or what == "the password":
+    if reply in (530, 534, 535, 538) or what == "the login":
         if reply < 500:
             return ServiceError(
                 text, category=Category.TRANSIENT, advice="Try again in a few minutes", code="not_taken"

@@ -95,9 +95,10 @@ def apply(
 def stop(session: Session, message_id: str, remark: str, now: int) -> None:
     """Follow it no further; its state stays what was last known."""
     row = session.get(Message, message_id, with_for_update=True, populate_existing=True)
-    if row is not None and row.next_look_at is not None:
+    if row is not None and not MessageState(row.state).final:
         row.next_look_at, row.updated_at = None, now
-        row.remark = f"{row.remark}; {remark}"[:_LONGEST_REMARK] if row.remark else remark
+        if remark:
+            row.remark = f"{row.remark}; {remark}"[:_LONGEST_REMARK] if row.remark else remark
         session.add(row)
 
 
