@@ -60,8 +60,8 @@ class Fallback(Generic[T]):
 
     `key` names what is remembered of good answers, the latest 256 of a policy; `max_age` (seconds) bounds how
     old one may be. It is remembered as it is, not copied: whoever gets a value from `Policy.call` with a key
-    must not change it. A function that fails with a `ServiceError` leaves it to the value, or to the first failure. Wrong use
-    (`UsageError`) is raised all the same: no other answer would be right.
+    must not change it. If the function fails with a `ServiceError` too, the value is next, else the first
+    failure stands. Wrong use (`UsageError`) is raised all the same: no other answer would be right.
     """
 
     key: Hashable = None
