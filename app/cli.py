@@ -33,6 +33,8 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("calls", "app.commands.calls", "list, show, export and delete past calls"),
     ("scenarios", "app.commands.scenarios", "test agents with scripted conversations"),
     ("phone", "app.commands.phone", "a company's Twilio account and the numbers it may dial"),
+    ("knowledge", "app.commands.knowledge", "documents a company's agents may know, and searching them"),
+    ("route", "app.commands.route", "decide which agent a request is for"),
     ("runs", "app.commands.runs", "list past sync runs and what each did"),
     ("audit", "app.commands.audit", "list who changed what, and when"),
     ("serve", "app.commands.serve", "run the schedule without a screen"),

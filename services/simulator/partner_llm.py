@@ -8,8 +8,8 @@ most words in common with what is asked. Vectors are counted words and parts of 
 topic (`price`, `cost`, `Preis`, …) count as the same, so that what is meant alike is near.
 
 Words in the last message make it misbehave: `[bad-json]` `[unknown-agent]` `[refusal]` `[cut]` `[429]`
-`[529]` `[no-schema]` (knows no JSON schemas) `[no-json]` (nor JSON mode) `[no-usage]`. And it can be told in
-advance:
+`[529]` `[no-schema]` (knows no JSON schemas) `[no-json]` (nor JSON mode) `[no-temperature]`
+`[new-limit]` (wants max_completion_tokens) `[no-usage]`. And it can be told in advance:
 
     POST   /llm/__script    {"replies": [{"content": text} | {"status": 529} | {"refusal": text}, …]}, one for
                             each of the next requests for a decision
@@ -115,6 +115,12 @@ class LlmStore:
             )
         if kind == "json_object" and "no-json" in magic:
             return openai_failure(400, "'response_format.type' must be 'text'")
+        if "no-temperature" in magic and "temperature" in body:
+            return openai_failure(400, "Unsupported value: 'temperature' does not support 0 with this model")
+        if "new-limit" in magic and "max_tokens" in body:
+            return openai_failure(
+                400, "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead"
+            )
         schema = (form.get("json_schema") or {}).get("schema") or _schema_in(body["messages"])
         said = self._said(asked, schema, magic)
         if isinstance(said, int):

@@ -13,7 +13,7 @@ from typing import Any, Final
 from sqlmodel import Session, col, select
 
 from services.clock import Clock
-from services.errors import ServiceError, UsageError
+from services.errors import ServiceError, UsageError, VaultLocked
 from services.events import EventBus, KnowledgeChanged
 from services.integrations.knowledge import store
 from services.integrations.knowledge.adapters import EMBEDDINGS, REMOTE
@@ -331,15 +331,19 @@ class KnowledgeService:
         """The source with the vectors it lacks, or with the reason why it lacks them."""
         database = await self._open_database()
         degraded = ""
-        embedder = await self._embedder(company_id)
-        if embedder is not None:
-            embedding = Embedding(embedder, self._vectors, self._sleep)
-            try:
+        embedder: Embedder | None = None
+        try:
+            embedder = await self._embedder(company_id)
+            if embedder is not None:
+                embedding = Embedding(embedder, self._vectors, self._sleep)
                 if await embedding.complete(database, source_id, company, progress):
                     self._bus.publish(KnowledgeChanged())
-            except ServiceError as error:
+        except VaultLocked:
+            raise
+        except ServiceError as error:
+            if embedder is not None:
                 embedder.degraded()
-                degraded = f"It is found by its words only: {error.message}"
+            degraded = f"It is found by its words only: {error.message}"
 
         def read(session: Session) -> Source | None:
             row = session.get(KnowledgeSource, source_id)
@@ -356,19 +360,23 @@ class KnowledgeService:
         by_words = await database.read(
             lambda session: store.search_text(session, company_id, question, candidates)
         )
-        embedder = await self._embedder(company_id)
         by_meaning: list[tuple[int, float]] = []
         mode, degraded = Mode.TEXT, ""
-        if embedder is not None and question:
-            embedding = Embedding(embedder, self._vectors, self._sleep)
-            try:
+        embedder: Embedder | None = None
+        try:
+            embedder = await self._embedder(company_id)
+            if embedder is not None and question:
+                embedding = Embedding(embedder, self._vectors, self._sleep)
                 by_meaning, degraded = await embedding.nearest(
                     database, company_id, company, question, candidates
                 )
                 mode = Mode.BOTH
-            except ServiceError as error:
+        except VaultLocked:
+            raise
+        except ServiceError as error:
+            if embedder is not None:
                 embedder.degraded()
-                degraded = f"Found by words only: {error.message}"
+            degraded = f"Found by words only: {error.message}"
         rankings = [[chunk for chunk, _ in ranking] for ranking in (by_words, by_meaning)]
         ranked = reciprocal_rank(rankings if mode is Mode.BOTH else rankings[:1])[:limit]
         words, meaning = dict(by_words), dict(by_meaning)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from services.errors import Category, ServiceError
@@ -31,9 +32,35 @@ _FORMATS: Final = ("json_schema", "json_object", "text")
 _NOT_UNDERSTOOD: Final = frozenset({"invalid_request", "refused", "not_supported"})
 """Codes of an endpoint that does not know a parameter."""
 _FORMAT_WORDS: Final = re.compile(
-    r"response_format|json_schema|json_object|schema|format|unsupported", re.IGNORECASE
+    r"response_format|json_schema|json_object|json mode|structured output", re.IGNORECASE
 )
 _FENCED: Final = re.compile(r"```(?:json)?\s*(\{.*?\})\s*```", re.DOTALL)
+
+
+@dataclass(slots=True)
+class Quirks:
+    """What an endpoint turned out not to know. Kept for as long as the program runs."""
+
+    form: int = 0
+    """How far down `_FORMATS` one has to go."""
+    new_limit: bool = False
+    """Whether the limit is called `max_completion_tokens`, as with OpenAI's reasoning models."""
+    no_temperature: bool = False
+
+    def learn(self, error: ServiceError) -> bool:
+        """Take in why a request was refused; whether another one may do better."""
+        if error.category is not Category.PERMANENT or error.code not in _NOT_UNDERSTOOD:
+            return False
+        said = error.message
+        if not self.new_limit and "max_completion_tokens" in said:
+            self.new_limit = True
+        elif not self.no_temperature and "temperature" in said:
+            self.no_temperature = True
+        elif self.form + 1 < len(_FORMATS) and _FORMAT_WORDS.search(said):
+            self.form += 1
+        else:
+            return False
+        return True
 
 
 class LlmClient(Protocol):
@@ -60,16 +87,17 @@ class LlmClients:
 
     def __init__(self, endpoints: Endpoints) -> None:
         self._endpoints = endpoints
-        self._formats: dict[tuple[str, str], int] = {}
+        self._quirks: dict[tuple[str, str], Quirks] = {}
 
     async def open(self, where: Resolved) -> LlmClient:
         """The client of a configured integration. Raises ServiceError for a wrong option or address."""
-        adapter = where.info.adapter
+        adapter, info = where.info.adapter, where.info
+        quirks = self._quirks.setdefault((info.base_url, str(info.config.get("model"))), Quirks())
         if adapter == ANTHROPIC:
             http = await self._endpoints.of(where, header="x-api-key", prefix="", dialect="anthropic")
-            return AnthropicClient(where, http)
+            return AnthropicClient(where, http, quirks)
         if adapter == OPENAI:
-            return OpenAiClient(where, await self._endpoints.of(where, dialect="openai"), self._formats)
+            return OpenAiClient(where, await self._endpoints.of(where, dialect="openai"), quirks)
         raise ServiceError(
             f"{where.info.policy} is no language model", advice="callboard integration list", code="no_model"
         )
@@ -80,7 +108,7 @@ class LlmClients:
 
 
 class _Client:
-    def __init__(self, where: Resolved, http: Http) -> None:
+    def __init__(self, where: Resolved, http: Http, quirks: Quirks) -> None:
         config = where.info.config
         self.name = where.info.policy
         self.model = str(config.get("model") or "")
@@ -91,6 +119,23 @@ class _Client:
         )
         self._max_tokens = int(number_of(config.get("max_tokens"), "max_tokens") or MAX_TOKENS)
         self._http = http
+        self._quirks = quirks
+
+    async def ask(self, question: Question, *, subject: Subject | None) -> Reply:
+        while True:
+            try:
+                return await self._http.read(self._call(question), self._read, subject=subject)
+            except ServiceError as error:
+                if not self._quirks.learn(error):
+                    raise
+            # That it was asked counts once.
+            subject = None
+
+    def _call(self, question: Question) -> Call:
+        raise NotImplementedError
+
+    def _read(self, text: str) -> Reply:
+        raise NotImplementedError
 
     async def _models(self, call: Call) -> str:
         found = (await self._http.json(call, attempts=2)).data
@@ -110,44 +155,29 @@ class _Client:
 class OpenAiClient(_Client):
     """Any endpoint that speaks OpenAI's chat completions."""
 
-    def __init__(self, where: Resolved, http: Http, formats: dict[tuple[str, str], int]) -> None:
-        super().__init__(where, http)
-        self._formats = formats
-        self._place = (where.info.base_url, self.model)
-
-    async def ask(self, question: Question, *, subject: Subject | None) -> Reply:
-        while True:
-            known = self._formats.get(self._place, 0)
-            call = Call("POST", "/chat/completions", body=self._body(question, _FORMATS[known]))
-            try:
-                return await self._http.read(call, self._read, subject=subject)
-            except ServiceError as error:
-                if known + 1 == len(_FORMATS) or not _not_understood(error):
-                    raise
-            # It stays with what it knows; that it was asked counts once.
-            self._formats[self._place] = known + 1
-            subject = None
-
     async def probe(self) -> str:
         return await self._models(Call("GET", "/models"))
 
-    def _body(self, question: Question, form: str) -> dict[str, Any]:
+    def _call(self, question: Question) -> Call:
+        form = _FORMATS[self._quirks.form]
         system = question.system
         if form != "json_schema":
             system += "\n\nAnswer with one JSON object of this schema and nothing else:\n" + json.dumps(
                 question.schema, ensure_ascii=False
             )
-        messages = [{"role": "system", "content": system}, {"role": "user", "content": question.user}]
-        for theirs, ours in question.earlier:
-            messages += [{"role": "assistant", "content": theirs}, {"role": "user", "content": ours}]
-        body: dict[str, Any] = {"model": self.model, "messages": messages, "temperature": 0}
-        body["max_tokens"] = self._max_tokens
+        body: dict[str, Any] = {
+            "model": self.model,
+            "messages": [{"role": "system", "content": system}, *_conversation(question)],
+            "max_completion_tokens" if self._quirks.new_limit else "max_tokens": self._max_tokens,
+        }
+        if not self._quirks.no_temperature:
+            body["temperature"] = 0
         if form == "json_schema":
             schema = {"name": question.name, "strict": True, "schema": question.schema}
             body["response_format"] = {"type": form, "json_schema": schema}
         elif form == "json_object":
             body["response_format"] = {"type": form}
-        return body
+        return Call("POST", "/chat/completions", body=body)
 
     def _read(self, text: str) -> Reply:
         data = object_of(text)
@@ -173,26 +203,22 @@ class OpenAiClient(_Client):
 class AnthropicClient(_Client):
     """Anthropic's messages, answered by a tool call."""
 
-    async def ask(self, question: Question, *, subject: Subject | None) -> Reply:
-        messages: list[dict[str, str]] = [{"role": "user", "content": question.user}]
-        for theirs, ours in question.earlier:
-            messages += [{"role": "assistant", "content": theirs}, {"role": "user", "content": ours}]
-        body = {
-            "model": self.model,
-            "max_tokens": self._max_tokens,
-            "temperature": 0,
-            "system": question.system,
-            "messages": messages,
-            "tools": [
-                {"name": question.name, "description": "The answer.", "input_schema": dict(question.schema)}
-            ],
-            "tool_choice": {"type": "tool", "name": question.name},
-        }
-        call = Call("POST", "/v1/messages", body=body, headers=VERSION)
-        return await self._http.read(call, self._read, subject=subject)
-
     async def probe(self) -> str:
         return await self._models(Call("GET", "/v1/models", params={"limit": 1000}, headers=VERSION))
+
+    def _call(self, question: Question) -> Call:
+        tool = {"name": question.name, "description": "The answer.", "input_schema": dict(question.schema)}
+        body: dict[str, Any] = {
+            "model": self.model,
+            "max_tokens": self._max_tokens,
+            "system": question.system,
+            "messages": _conversation(question),
+            "tools": [tool],
+            "tool_choice": {"type": "tool", "name": question.name},
+        }
+        if not self._quirks.no_temperature:
+            body["temperature"] = 0
+        return Call("POST", "/v1/messages", body=body, headers=VERSION)
 
     def _read(self, text: str) -> Reply:
         data = object_of(text)
@@ -227,12 +253,11 @@ def json_in(text: str) -> Mapping[str, Any] | None:
     return None
 
 
-def _not_understood(error: ServiceError) -> bool:
-    return (
-        error.category is Category.PERMANENT
-        and error.code in _NOT_UNDERSTOOD
-        and bool(_FORMAT_WORDS.search(error.message))
-    )
+def _conversation(question: Question) -> list[dict[str, str]]:
+    messages = [{"role": "user", "content": question.user}]
+    for theirs, ours in question.earlier:
+        messages += [{"role": "assistant", "content": theirs}, {"role": "user", "content": ours}]
+    return messages
 
 
 def _name(value: object) -> str:
