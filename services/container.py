@@ -261,10 +261,12 @@ class Services(OutsideServices):
             self.sync.start(SyncRequest(cause="first look"))
 
     async def start_background(self) -> None:
-        """Start what works by itself: the schedule, and the care for calls and messages."""
+        """Start what works by itself: the schedule, the checks, the care for calls and messages."""
         await self.schedule.start()
         await self.calls.start_care()
         await self.messages.start()
+        if self.options.health:
+            await self.health.start()
 
     async def aclose(self) -> None:
         """Stop and close everything that was opened, in the order of dependence."""

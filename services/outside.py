@@ -9,13 +9,18 @@ from services.clock import Clock
 from services.events import EventBus
 from services.options import ServiceOptions
 from services.resilience import Policies
+from services.storage import Reader
 
 if TYPE_CHECKING:
     from services.calls.service import CallService
     from services.calls.telephony import TelephonyService
+    from services.companies import CompanyService, ConnectionClients
     from services.demo import Demo
+    from services.health.service import HealthService
+    from services.integrations.bookings import BookingService
     from services.integrations.effects import Effects
     from services.integrations.knowledge import KnowledgeService
+    from services.integrations.llm import Orchestrator
     from services.integrations.messages import MessageService
     from services.integrations.registry import IntegrationService
     from services.security import SecretStore
@@ -29,12 +34,17 @@ class OutsideServices:
     policies: Policies
     bus: EventBus
     clock: Clock
+    reader: Reader
     demo: Demo | None
 
     if TYPE_CHECKING:  # the container has them
 
         async def open_database(self) -> Database: ...
         async def open_secrets(self) -> SecretStore: ...
+        @property
+        def companies(self) -> CompanyService: ...
+        @property
+        def clients(self) -> ConnectionClients: ...
         @property
         def calls(self) -> CallService: ...
         @property
@@ -92,8 +102,83 @@ class OutsideServices:
             limiter=self.policies.limiter(),
         )
 
+    @cached_property
+    def bookings(self) -> BookingService:
+        from services.integrations.bookings import BookingService, PartnerCatalogue
+
+        return BookingService(
+            self.open_database,
+            self.integrations,
+            self.effects,
+            self.policies,
+            self.bus,
+            self.clock,
+            partners=PartnerCatalogue(self.options.partners_folder),
+            limiter=self.policies.limiter(),
+            timeout=self.options.request_timeout_seconds,
+        )
+
+    @cached_property
+    def orchestrator(self) -> Orchestrator:
+        from services.integrations.llm import Orchestrator
+
+        return Orchestrator(
+            self.open_database,
+            self.integrations,
+            self.policies,
+            self.bus,
+            self.clock,
+            knowledge=lambda: self.knowledge,
+            limiter=self.policies.limiter(),
+            timezone=self.options.timezone,
+        )
+
+    @cached_property
+    def health(self) -> HealthService:
+        from services.health.alerts import AlertDesk
+        from services.health.checks import CatalogOptions, StandardCatalog
+        from services.health.service import HealthOptions, HealthService
+
+        options = self.options
+        catalog = StandardCatalog(
+            self.open_database,
+            self.open_secrets,
+            self.reader,
+            self.companies,
+            self.clients,
+            self.clock,
+            CatalogOptions(
+                database=options.database,
+                data_folder=options.secrets_file.parent,
+                interval_seconds=options.health_interval_seconds,
+                failures=options.health_failures,
+                stale_after_minutes=options.stale_after_minutes,
+                scheduled=options.hourly_sync or options.daily_sync is not None,
+                redis_url=options.redis_url,
+                simulated=self.demo is not None,
+            ),
+            integrations=lambda: self.integrations,
+        )
+        desk = AlertDesk(
+            self.open_database,
+            self.open_secrets,
+            self.policies,
+            self.bus,
+            self.clock,
+            integrations=lambda: self.integrations,
+        )
+        return HealthService(
+            self.open_database,
+            catalog,
+            self.policies,
+            desk,
+            self.bus,
+            self.clock,
+            HealthOptions(interval=options.health_interval_seconds, failures=options.health_failures),
+        )
+
     async def close_outside(self) -> None:
-        """Close those that were built."""
-        for name in ("messages", "knowledge"):
+        """Close those that were built, first what asks the others."""
+        for name in ("health", "orchestrator", "messages", "bookings", "knowledge"):
             if name in self.__dict__:
                 await getattr(self, name).aclose()
