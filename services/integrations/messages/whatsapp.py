@@ -30,7 +30,7 @@ from services.model import ErrorInfo
 from services.text import clean_line
 
 VERSION: Final = "v23.0"
-NO_REPORTS: Final = "WhatsApp reports by webhook only: callboard message webhook"
+NO_REPORTS: Final = "WhatsApp reports by webhook only, once one is set up"
 _BUSINESS_SCOPED: Final = re.compile(r"[A-Z]{2}\.(ENT\.)?[A-Za-z0-9]{1,128}")
 _VERSION: Final = re.compile(r"v[0-9]{1,3}\.[0-9]{1,2}")
 

@@ -140,7 +140,7 @@ async def test_a_lost_answer_to_the_data_is_unknown(world, tmp_path):
         row = await mail(world)
     assert (row.state, row.followed) == (UNKNOWN, False)
     assert row.error is not None
-    assert "Ask the recipient" in row.error.advice
+    assert "ask the recipient" in row.error.advice
     assert len(box.mails) == 1
 
 
