@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from services.clock import Clock
+from services.companies.service import actor as user
 from services.errors import Category, ServiceError, UsageError
 from services.events import AlertRaised, EventBus
 from services.health import store
@@ -202,7 +203,7 @@ class AlertDesk:
             record(
                 session,
                 at=now,
-                actor=actor,
+                actor=actor or user(),
                 action="health.alert.add",
                 subject=f"{kind} {shown}".strip(),
                 after={"least": least.value, "company": owner.name if owner else "all"},
@@ -228,7 +229,7 @@ class AlertDesk:
             record(
                 session,
                 at=now,
-                actor=actor,
+                actor=actor or user(),
                 action="health.alert.remove",
                 subject=f"{channel.kind} {channel.target}".strip(),
             )

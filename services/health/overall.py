@@ -39,6 +39,16 @@ def judge(board: Board, checks: Sequence[CheckView]) -> tuple[Overall, str]:
     return Overall.HEALTHY, ""
 
 
+def verdict(checks: Iterable[CheckView]) -> Overall:
+    """How these alone are, by the same rule."""
+    roots = [check for check in checks if not check.held_by]
+    if any(check.state is HealthState.DOWN and check.critical for check in roots):
+        return Overall.UNHEALTHY
+    if any(check.state in (HealthState.DOWN, HealthState.DEGRADED) for check in roots):
+        return Overall.DEGRADED
+    return Overall.HEALTHY
+
+
 def _heaviest(checks: Iterable[CheckView]) -> list[CheckView]:
     """Those on which most hangs first."""
     return sorted(checks, key=lambda check: (not check.critical, -check.dependents))

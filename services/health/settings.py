@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from services.clock import Clock
+from services.companies.service import actor as user
 from services.errors import UsageError
 from services.health import maintenance as windows
 from services.health import store
@@ -56,7 +57,7 @@ class HealthSettings:
             record(
                 session,
                 at=now,
-                actor=actor,
+                actor=actor or user(),
                 action="health.rule",
                 subject=rule.check_id,
                 before=before,
@@ -97,7 +98,7 @@ class HealthSettings:
                 ends_at=window.ends_at,
                 cron=window.cron,
                 minutes=window.minutes,
-                actor=window.actor,
+                actor=window.actor or user(),
                 created_at=now,
             )
             session.add(row)
@@ -107,7 +108,7 @@ class HealthSettings:
             record(
                 session,
                 at=now,
-                actor=window.actor,
+                actor=window.actor or user(),
                 action="health.maintenance",
                 subject=window.scope,
                 cause=window.reason,
@@ -134,7 +135,7 @@ class HealthSettings:
             record(
                 session,
                 at=now,
-                actor=actor,
+                actor=actor or user(),
                 action="health.maintenance.end",
                 subject=found.scope,
                 cause=found.reason,

@@ -101,7 +101,7 @@ class StandardCatalog:
             infos = await self._integrations().list()
             specs += [self._integration(info) for info in infos if info.enabled]
         specs.append(self._system("orchestrator", CheckKind.ORCHESTRATOR, self._orchestrator))
-        specs += self._of_system(bool(found))
+        specs += self._of_system(found)
         return Plan(specs, (self._agents.group(),))
 
     def _connection(self, connection: ConnectionInfo) -> CheckSpec:
@@ -130,29 +130,29 @@ class StandardCatalog:
             checks=self._checks,
         )
 
-    def _of_system(self, connected: bool) -> list[CheckSpec]:
+    def _of_system(self, found: Sequence[ConnectionInfo]) -> list[CheckSpec]:
         options, clock = self._options, self._clock
         system_check = partial(self._system, kind=CheckKind.SYSTEM)
         database = system.DatabaseProbe(self._open_database, options.database, clock)
         secrets = system.SecretsProbe(self._open_secrets, clock, self._needs_keys)
-        found = [
+        checks = [
             system_check("database", probe=database, critical=True, slow_ms=1000.0),
             system_check("secrets", probe=secrets, critical=True, name="secret store"),
             system_check("disk", probe=system.DiskProbe(options.data_folder), interval=MINUTE),
         ]
-        if options.scheduled and connected:
+        if options.scheduled and found:
             lease = system.LeaseProbe(self._open_database, clock)
-            found.append(system_check("schedule", probe=lease, depends_on=("system:database",)))
+            checks.append(system_check("schedule", probe=lease, depends_on=("system:database",)))
         if options.redis_url:
             found.append(
                 system_check("redis", probe=system.RedisProbe(options.redis_url, clock), name="Redis")
             )
-        if connected:
+        if not all(self._is_simulated(connection) for connection in found):
             probe = system.ClockProbe(self._hosts, clock)
-            found.append(system_check("clock", probe=probe, interval=15 * MINUTE, failure_threshold=1))
+            checks.append(system_check("clock", probe=probe, interval=15 * MINUTE, failure_threshold=1))
         if self._audio:
-            found.append(system_check("audio", probe=system.AudioProbe(), interval=10 * MINUTE))
-        return found
+            checks.append(system_check("audio", probe=system.AudioProbe(), interval=10 * MINUTE))
+        return checks
 
     def _system(
         self,
@@ -187,12 +187,12 @@ class StandardCatalog:
         return bool(await self._companies.connections())
 
     async def _hosts(self) -> Sequence[Host]:
-        found = {}
-        for connection in await self._companies.connections():
-            address = connection.base_url
-            if self._options.simulated:
-                address, _ = await self._clients.address_and_key(connection)
-            found[address] = Host(VENDOR_NAMES[connection.provider], address, used=True)
+        """The vendors' hosts; a simulator on this machine has this machine's clock."""
+        found = {
+            connection.base_url: Host(VENDOR_NAMES[connection.provider], connection.base_url, used=True)
+            for connection in await self._companies.connections()
+            if not self._is_simulated(connection)
+        }
         return list(found.values())
 
     def _is_simulated(self, connection: ConnectionInfo) -> bool:

@@ -1,0 +1,241 @@
+"""How health looks on the command line: as JSON, as a table, as lines of what changed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from app.output import cell_width, is_terminal, iso, paint, shorten, terminal_width
+from services.text import clean_line
+
+if TYPE_CHECKING:
+    from services.health.model import Channel, CheckView, Incident, Overall, Rule, Window
+
+GLYPHS = {"up": "●", "pending": "○", "degraded": "▲", "down": "✗", "maintenance": "◆"}
+STYLES = {"up": "green", "pending": "dim", "degraded": "yellow", "down": "red", "maintenance": "cyan"}
+OVERALL = {
+    "healthy": ("●", "green"),
+    "degraded": ("▲", "yellow"),
+    "unhealthy": ("✗", "red"),
+}
+WIDEST_NAME = 30
+
+
+def check_dict(check: CheckView) -> dict[str, Any]:
+    """The documented JSON of a check."""
+    breaker = check.breaker
+    return {
+        "id": check.id,
+        "kind": check.kind.value,
+        "name": check.name,
+        "company": check.company,
+        "state": check.state.value,
+        "since": iso(check.since),
+        "checked_at": iso(check.checked_at),
+        "next_at": iso(check.next_at),
+        "message": check.message,
+        "advice": check.advice,
+        "category": check.category,
+        "took_ms": _rounded(check.took_ms),
+        "facts": [{"label": label, "value": value} for label, value in check.facts],
+        "simulated": check.simulated,
+        "failures": check.failures,
+        "failure_threshold": check.failure_threshold,
+        "critical": check.critical,
+        "held_by": check.held_by,
+        "depends_on": list(check.depends_on),
+        "dependents": check.dependents,
+        "uptime_24h": check.uptime_24h,
+        "uptime_30d": check.uptime_30d,
+        "p50_ms": _rounded(check.p50_ms),
+        "p95_ms": _rounded(check.p95_ms),
+        "breaker": None
+        if breaker is None
+        else {
+            "state": breaker.state.value,
+            "failures": breaker.failures,
+            "reopens_in_s": round(breaker.reopens_in, 1),
+            "shared": breaker.shared,
+        },
+        "budgets": [
+            {
+                "level": budget.level.value,
+                "window": budget.window,
+                "limit": budget.limit,
+                "used": budget.used,
+            }
+            for budget in check.budgets
+        ],
+        "maintenance_until": iso(check.maintenance_until),
+        "last_error": check.last_error,
+        "last_error_at": iso(check.last_error_at),
+    }
+
+
+def incident_dict(incident: Incident) -> dict[str, Any]:
+    return {
+        "id": incident.id,
+        "check": incident.check_id,
+        "name": incident.name,
+        "kind": incident.kind.value,
+        "state": incident.state.value,
+        "cause": incident.cause,
+        "message": incident.message,
+        "advice": incident.advice,
+        "started_at": iso(incident.started_at),
+        "ended_at": iso(incident.ended_at),
+        "alerted_at": iso(incident.alerted_at),
+    }
+
+
+def window_dict(window: Window) -> dict[str, Any]:
+    return {
+        "id": window.id,
+        "scope": window.scope,
+        "reason": window.reason,
+        "timezone": window.timezone,
+        "starts_at": iso(window.starts_at),
+        "ends_at": iso(window.ends_at),
+        "cron": window.cron,
+        "minutes": window.minutes,
+        "actor": window.actor,
+    }
+
+
+def channel_dict(channel: Channel) -> dict[str, Any]:
+    return {
+        "id": channel.id,
+        "kind": channel.kind,
+        "target": channel.target,
+        "company": channel.company,
+        "least": channel.least.value,
+        "enabled": channel.enabled,
+        "sent_at": iso(channel.sent_at),
+        "last_error": channel.last_error,
+    }
+
+
+def rule_dict(rule: Rule) -> dict[str, Any]:
+    return {
+        "check": rule.check_id,
+        "enabled": rule.enabled,
+        "interval_s": rule.interval,
+        "failure_threshold": rule.failure_threshold,
+        "slow_ms": rule.slow_ms,
+    }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 1)
+
+
+# -- for people -------------------------------------------------------------------------------------
+
+
+def panels(
+    overall: Overall, reason: str, checks: Sequence[CheckView], *, every: bool, height: int | None = None
+) -> list[str]:
+    """The verdict, then one line for each check and its advice; agents that are fine are only counted.
+
+    With a `height` no more lines than that: what is well gives way first.
+    """
+    glyph, style = OVERALL[overall.value]
+    verdict = f"{_glyph(glyph)}{overall.value}" + (f" — {clean_line(reason)}" if reason else "")
+    lines = [paint(verdict, style)]
+    shown = [check for check in checks if every or check.kind.value != "agent" or _notable(check)]
+    fine = len(checks) - len(shown)
+    room = None if height is None else max(1, height - len(lines) - (1 if fine else 0) - 1)
+    if room is not None and _lines_of(shown) > room:
+        shown = sorted(shown, key=lambda check: not _notable(check))
+        while shown and _lines_of(shown) > room - 1:
+            shown.pop()
+    lines += _table(shown)
+    hidden = len(checks) - fine - len(shown)
+    if fine:
+        lines.append(
+            paint(f"  {fine} {'agent is' if fine == 1 else 'agents are'} fine (--all lists them)", "dim")
+        )
+    if hidden:
+        lines.append(paint(f"  {hidden} more", "dim"))
+    return lines
+
+
+def _notable(check: CheckView) -> bool:
+    return check.state.value in ("down", "degraded") and not check.held_by
+
+
+def _lines_of(checks: Iterable[CheckView]) -> int:
+    return sum(1 + bool(_advice(check)) for check in checks)
+
+
+def _table(checks: Sequence[CheckView]) -> list[str]:
+    rows = [_cells(check) for check in checks]
+    widths = [max((cell_width(row[place]) for row in rows), default=0) for place in range(5)]
+    total = terminal_width(sys.stdout) if is_terminal(sys.stdout) else None
+    lines = []
+    for check, row in zip(checks, rows, strict=True):
+        start = "  ".join(
+            cell + " " * (width - cell_width(cell)) for cell, width in zip(row[:5], widths, strict=True)
+        )
+        left = None if total is None else max(10, total - cell_width(start) - 2)
+        words = row[5] if left is None else shorten(row[5], left)
+        state = row[0]
+        lines.append((paint(state, STYLES[check.state.value]) + start[len(state) :] + "  " + words).rstrip())
+        advice = _advice(check)
+        if advice:
+            indent = " " * (widths[0] + 2)
+            cut = advice if total is None else shorten(advice, max(10, total - len(indent) - 5))
+            lines.append(indent + paint(f"try: {cut}", "dim"))
+    return lines
+
+
+def _advice(check: CheckView) -> str:
+    return clean_line(check.advice) if _notable(check) else ""
+
+
+def _cells(check: CheckView) -> tuple[str, str, str, str, str, str]:
+    state = f"{_glyph(GLYPHS[check.state.value])}{check.state.value}"
+    name = clean_line(check.name) + (f" ({clean_line(check.company)})" if check.company else "")
+    uptime = "-" if check.uptime_24h is None else _percent(check.uptime_24h)
+    slow = "-" if check.p95_ms is None else f"p95 {check.p95_ms:,.0f} ms"
+    return state, check.kind.value, shorten(name, WIDEST_NAME), uptime, slow, words_of(check)
+
+
+def words_of(check: CheckView) -> str:
+    """What there is to say of a check, in one line."""
+    words = []
+    if check.held_by:
+        words.append(f"waits for {clean_line(check.held_by)}")
+    elif check.state.value == "pending" and not check.message:
+        words.append("not probed yet")
+    else:
+        words.append(clean_line(check.message))
+    if check.failures and check.state.value == "pending":
+        words.append(f"failed {check.failures} of {check.failure_threshold} times")
+    if check.simulated and "simulated" not in words[0]:
+        words.append("simulated")
+    if check.breaker is not None and check.breaker.state.value != "closed":
+        left = f" {check.breaker.reopens_in:.0f} s" if check.breaker.reopens_in else ""
+        words.append(f"breaker {check.breaker.state.value.replace('_', ' ')}{left}")
+    if check.maintenance_until is not None:
+        words.append(f"maintenance until {iso(check.maintenance_until)}")
+    return " · ".join(word for word in words if word)
+
+
+def _percent(share: float) -> str:
+    """Never rounded up to what it is not: 99.99 % is not 100 %."""
+    percent = share * 100
+    return "100 %" if percent == 100 else f"{min(99.9, int(percent * 10) / 10):.1f} %"
+
+
+def _glyph(glyph: str) -> str:
+    """A glyph for eyes; the word is always there."""
+    seen = is_terminal(sys.stdout) and (sys.stdout.encoding or "").lower().startswith("utf")
+    return f"{glyph} " if seen else ""
+
+
+def changed_line(check: CheckView, at: str) -> str:
+    """What is printed of a check whose state changed."""
+    name = clean_line(check.name) + (f" ({clean_line(check.company)})" if check.company else "")
+    return f"{at}  {check.state.value:<11}  {name}  {words_of(check)}".rstrip()
