@@ -108,13 +108,14 @@ class Caller:
     """Requests to one service with credentials that renew themselves. `aclose` ends it."""
 
     def __init__(self, options: HttpOptions, credentials: Credentials) -> None:
-        """The key of the options is ignored: the credentials give it."""
+        """The key of the options is ignored: the credentials give it, and perhaps the address."""
         self._key = NewestSecret()
-        self._http = Http(replace(options, key=self._key))
+        self._options = options
+        self._http: Http | None = None
         self._credentials = credentials
 
     def __repr__(self) -> str:
-        return f"Caller({self._http!r})"
+        return f"Caller({self._options.vendor})"
 
     async def read(
         self,
@@ -128,8 +129,8 @@ class Caller:
     ) -> T:
         """As `Http.read`. For a write, a failure to get a token is one before anything was ordered."""
 
-        async def once() -> T:
-            return await self._http.read(
+        async def once(http: Http) -> T:
+            return await http.read(
                 call,
                 parser,
                 write=write,
@@ -138,32 +139,38 @@ class Caller:
                 insist=insist,
             )
 
-        access = await self._authorized(write)
+        access, http = await self._authorized(write)
         try:
-            return await once()
+            return await once(http)
         except ServiceError as error:
             if error.code != "wrong_key":
                 raise
             refusal = error
         if not await self._renewed(access, write):
             raise refusal
-        await self._authorized(write)
+        _, http = await self._authorized(write)
         try:
-            return await once()
+            return await once(http)
         except ServiceError as error:
             error.earlier = (*refusal.earlier, *error.earlier)
             raise
 
     async def aclose(self) -> None:
-        await self._http.aclose()
+        if self._http is not None:
+            await self._http.aclose()
 
-    async def _authorized(self, write: bool) -> Access:
+    async def _authorized(self, write: bool) -> tuple[Access, Http]:
         try:
             access = await self._credentials.access()
         except ServiceError as error:
             raise NotDone.because(error) if write else error from None
         self._key.replace(access.token)
-        return access
+        if self._http is None:
+            address = access.base_url or self._options.base_url
+            # A service on this machine may want no key at all.
+            key = self._key if access.token else None
+            self._http = Http(replace(self._options, base_url=address, key=key))
+        return access, self._http
 
     async def _renewed(self, refused: Access, write: bool) -> bool:
         try:

@@ -323,6 +323,13 @@ class DirectPartner:
         mapped = operation.slots
         if mapped is None:
             return []
+        head = mapped.each.partition("*")[0].rstrip(".")
+        if not isinstance(dig(data, head or "."), list):
+            raise ServiceError(
+                f"{self.partner.title} answered without its list of times ({head or 'the answer itself'})",
+                advice=f"Compare slots in the mapping file of {self.partner.partner} with the answer",
+                code="wrong_shape",
+            )
         slots = []
         seen: set[str] = set()
         for item in dig_all(data, mapped.each):

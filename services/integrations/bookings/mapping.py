@@ -113,13 +113,20 @@ class Result(Strict):
 class Slots(Strict):
     """Where an answer lists times that are free. Paths; those of a slot begin at the slot."""
 
-    each: str = Field(description="the slots: times_available, availabilities.*.slots.*")
+    each: str = Field(description="the slots: times.*, availabilities.*.slots.*")
     starts_at: str = Field(default=".", description="when it begins; . where the slot is the time itself")
     ends_at: str = Field(default="", description="when it ends")
     id: str = Field(default="", description="what booking it needs, as {slot}")
     seats: str = Field(default="", description="how many it has")
 
     _paths = field_validator("each", "starts_at", "ends_at", "id", "seats")(_checked_path)
+
+    @field_validator("each")
+    @classmethod
+    def _list(cls, value: str) -> str:
+        if "*" not in value:
+            raise ValueError(f"* is missing: {value}.* stands for each item of a list")
+        return value
 
 
 class Operation(Strict):
