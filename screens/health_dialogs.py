@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import on
+from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import Input, Static
@@ -82,6 +83,12 @@ def _covers(window: Window, check: CheckView) -> bool:
     return window.scope in ("*", check.id, check.kind.value) or window.scope.casefold() == company
 
 
+class Deciding(Choice):
+    """The only field of a dialog: enter does what it says instead of going to the next field."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "screen.switch", "do it", show=False)]
+
+
 class BreakerDialog(Dialog[str]):
     """Closes the breaker or opens it by hand; the dialog is the question. Gives what it is then."""
 
@@ -98,7 +105,7 @@ class BreakerDialog(Dialog[str]):
         state = breaker_words(breaker, 0.0)[0].split(",")[0] if breaker is not None else "closed"
         shared = ", shared with other processes" if breaker is not None and breaker.shared else ""
         yield Static(Content(f"It is {state}{shared}."), classes="text")
-        yield Choice(list(self.WORDS), ident="breaker-choice")
+        yield Deciding(list(self.WORDS), ident="breaker-choice")
         yield Static("", id="consequence", classes="about")
 
     def on_mount(self) -> None:
@@ -125,7 +132,7 @@ class BreakerDialog(Dialog[str]):
     def _closes(self) -> bool:
         return self.query_one(Choice).value == self.WORDS[0]
 
-    def key_enter(self) -> None:
+    def action_switch(self) -> None:
         async def switch() -> None:
             self.say("working", Tone.MOVING)
             if self._closes:
@@ -164,16 +171,10 @@ class MaintenanceDialog(Dialog[str]):
     def on_mount(self) -> None:
         self.query_one("#minutes", Input).focus()
 
-    def key_enter(self) -> None:
-        """On the choice, where no field takes the key."""
-        self._begin()
-
     @on(Input.Submitted)
     def _submitted(self, event: Input.Submitted) -> None:
         event.stop()
-        self._begin()
 
-    def _begin(self) -> None:
         async def begin() -> None:
             minutes = parse_minutes(self.query_one("#minutes", Input).value)
             reason = self.query_one("#reason", Input).value.strip()
@@ -187,6 +188,7 @@ class MaintenanceDialog(Dialog[str]):
 class EndMaintenanceDialog(Dialog[str]):
     """Ends the maintenance that a check is in. Gives what was done, in words."""
 
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("y", "end", "end it", show=False)]
     keys_text = "y ends it   esc keeps it"
 
     def __init__(self, health: Health, check: CheckView, windows: Sequence[Window], zone: str) -> None:
@@ -207,7 +209,7 @@ class EndMaintenanceDialog(Dialog[str]):
                 lines.append(f"It recurs ({window.cron}, {window.timezone}): ending it ends all of it.")
         yield Static(Content("\n".join(lines)), classes="text")
 
-    def key_y(self) -> None:
+    def action_end(self) -> None:
         async def end() -> None:
             for window in self._windows:
                 await self._health.end_maintenance(window.id)

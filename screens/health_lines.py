@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from screens.health import HealthScreen
 
 
+LEAST_ADVICE = 16
+"""Columns below which the beginning of an advice helps nobody; the detail has it all."""
+
+
 class HeadLine(Lines):
     """How everything stands and why, on one line or two; at the right when it was checked, or the filter."""
 
@@ -115,15 +119,18 @@ def why_pieces(
     if standing is Standing.HELD:
         name, cause = display(check.name), display(check.held_by)
         text = f"{name} waits for {cause}: it raises no alert of its own meanwhile"
-        return [*head, (text, Tone.PLAIN)]
+        return [*head, (whole_words(text, width - 4, glyphs.ellipsis), Tone.PLAIN)]
     if standing in (Standing.DOWN, Standing.DEGRADED, Standing.FAILING) and check.message:
         advice = display(check.advice)
         message = display(check.message)
         cause = (
             f"{message} since {clock_time(check.since, now, zone)}" if check.since is not None else message
         )
-        pieces = [*head, (cause, tone)]
-        return [*pieces, (f"  {glyphs.arrow} {advice}", Tone.PLAIN)] if advice else pieces
+        pieces = [*head, (whole_words(cause, width - 4, glyphs.ellipsis), tone)]
+        room = width - sum(width_of(text) for text, _ in pieces) - 4 - width_of(glyphs.arrow)
+        if advice and room >= LEAST_ADVICE:
+            pieces.append((f"  {glyphs.arrow} {whole_words(advice, room, glyphs.ellipsis)}", Tone.PLAIN))
+        return pieces
     parts = [Part(display(check.name), Tone.PLAIN, flows=True)]
     if check.simulated:
         parts.append(Part("simulated", Tone.LOOK))

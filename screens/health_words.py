@@ -172,7 +172,7 @@ def breaker_words(breaker: BreakerView, elapsed: float) -> tuple[str, Tone]:
     if breaker.state is BreakerState.HALF_OPEN:
         return "half open", Tone.LOOK
     left = breaker.reopens_in - elapsed
-    return (f"open {countdown(left)}" if left > 0 else "open, tries next"), Tone.ACT
+    return (f"open {countdown(left)}" if left > 0 else "tries next"), Tone.ACT
 
 
 def is_counting(check: CheckView) -> bool:
@@ -227,7 +227,7 @@ def parts_of(
         case Standing.MAINTENANCE:
             until = check.maintenance_until
             words = f"maintenance until {clock_time(until, now, zone)}" if until is not None else ""
-            parts.append(Part(words or "maintenance", tone, "maintenance"))
+            parts.append(Part(words or "maintenance", tone))
         case Standing.HELD:
             parts.append(Part(f"waits for {display(check.held_by)}", tone, flows=True))
             message = ""
@@ -273,6 +273,8 @@ def fit_parts(parts: Sequence[Part], width: int, glyphs: Glyphs) -> list[Piece]:
         text = part.short or part.text
         if part.flows and width_of(text) + gap > room >= (LEAST + gap if chosen else 1):
             text = whole_words(text, room - gap, glyphs.ellipsis)
+            if chosen and " " not in text:
+                continue  # the first word alone says nothing
         if width_of(text) + gap <= room:
             chosen[number] = text
             room -= width_of(text) + gap

@@ -100,7 +100,7 @@ def test_a_breaker_counts_down_and_then_tries() -> None:
     shut = BreakerView(BreakerState.OPEN, reopens_in=12.0)
     assert breaker_words(shut, 0.0) == ("open 12 s", Tone.ACT)
     assert breaker_words(shut, 4.2)[0] == "open 8 s"
-    assert breaker_words(shut, 12.5)[0] == "open, tries next"
+    assert breaker_words(shut, 12.5)[0] == "tries next"
     assert breaker_words(BreakerView(BreakerState.HALF_OPEN), 0.0) == ("half open", Tone.LOOK)
     assert breaker_words(BreakerView(BreakerState.CLOSED), 0.0) == ("closed", Tone.MUTED)
 
