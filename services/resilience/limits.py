@@ -31,6 +31,7 @@ class Level(StrEnum):
 
 WINDOWS: Final = (("burst", 1.0), ("minute", 60.0), ("hour", 3600.0), ("day", 86400.0))
 """Every window with its length in seconds. `burst` is what may come within one second."""
+_SHORTEST: Final = WINDOWS[0][1]
 
 Limit = tuple[int, str, float, int]
 """One window that is limited: its place in `WINDOWS`, name, length in seconds, and the limit."""
@@ -46,17 +47,16 @@ class Limits:
     burst: int = 10
     limited: tuple[Limit, ...] = field(init=False, repr=False, compare=False)
     """The windows that have a limit, shortest first."""
+    longest: float = field(init=False, repr=False, compare=False)
+    """The length of the last of these in seconds; 0 without one."""
 
     def __post_init__(self) -> None:
         if min(self.minute, self.hour, self.day, self.burst) < 0:
             raise ValueError("a rate limit cannot be below 0")
         windows = ((index, name, length, self.of(name)) for index, (name, length) in enumerate(WINDOWS))
-        object.__setattr__(self, "limited", tuple(window for window in windows if window[3]))
-
-    @property
-    def longest(self) -> float:
-        """The length of the longest limited window in seconds; 0 without one."""
-        return self.limited[-1][2] if self.limited else 0.0
+        limited = tuple(window for window in windows if window[3])
+        object.__setattr__(self, "limited", limited)
+        object.__setattr__(self, "longest", limited[-1][2] if limited else 0.0)
 
     def of(self, window: str) -> int:
         """The limit of the window of this name."""
@@ -193,14 +193,14 @@ class _Log:
 
 _Key = tuple[str, str, str]
 """Level, account and name."""
-_SMALL: Final = 64
-"""Grants of one name that are not worth tidying up."""
+_TIDIED: Final = 64
+"""Every so many grants of one name, those that have left are let go of."""
 
 
 class MemoryWindows:
     """Grants counted in this process. Times are the clock's monotonic seconds.
 
-    Only what is in a window that somebody limits is remembered: at most twice what fits into it, for each
+    Only what is in a window that somebody limits is remembered: about twice what fits into it, for each
     name. Names whose grants have all left are forgotten; beyond `most_names` also the one unused longest.
     """
 
@@ -223,15 +223,16 @@ class MemoryWindows:
         """`take`, at once."""
         now = self._clock.monotonic()
         account = subject.account
+        find = self._logs.get
         asked: list[tuple[_Key, _Log]] = []
-        least, least_level, least_window = 0, None, ""
+        least, least_level, least_window = math.inf, None, ""
         latest, refusing_level, refusing_window = 0.0, None, ""
         for level, wanted in limits:
             name = getattr(subject, level)
             if not name or not wanted.limited:
                 continue
             key = (level, account, name)
-            log = self._logs.get(key) or _Log()
+            log = find(key) or _Log()
             asked.append((key, log))
             if log.until <= now or log.limits is not wanted:
                 log.look(wanted, now)
@@ -242,14 +243,14 @@ class MemoryWindows:
                 free, window = log.full_until(wanted)
                 if free > latest:
                     latest, refusing_level, refusing_window = free, level, window
-            elif left < least or least_level is None:
+            elif left < least:
                 least, least_level, least_window = left, level, log.window
         if refusing_level is not None:
             return Decision(False, refusing_level, refusing_window, 0, _until(latest, now))
         if least_level is None:
             return Decision(True)
         self._add(asked, now)
-        return Decision(True, least_level, least_window, least - 1)
+        return Decision(True, least_level, least_window, int(least) - 1)
 
     async def budgets(self, subject: Subject, limits: LevelLimits) -> list[Budget]:
         return self.budgets_now(subject, limits)
@@ -284,21 +285,23 @@ class MemoryWindows:
         self._add(asked, self._clock.monotonic())
 
     def _add(self, asked: list[tuple[_Key, _Log]], now: float) -> None:
-        soon = now + WINDOWS[0][1]
-        names = len(self._logs)
+        logs = self._logs
+        names = len(logs)
+        soon = now + _SHORTEST
         for key, log in asked:
             times = log.times
-            if len(times) > _SMALL:
-                log.trim(self._longest, now)
             times.append(now)
             if soon < log.until:
                 log.until = soon
-            if len(times) > 1:
-                self._logs.move_to_end(key)
+            count = len(times)
+            if count == 1:
+                logs[key] = log
             else:
-                self._logs[key] = log
-        if len(self._logs) > names:
-            self._forget(2 * (len(self._logs) - names), now)
+                logs.move_to_end(key)
+                if not count % _TIDIED:
+                    log.trim(self._longest, now)
+        if len(logs) > names:
+            self._forget(2 * (len(logs) - names), now)
 
     def _forget(self, most: int, now: float) -> None:
         """Let go of up to so many names that no window remembers any more: two with every new one."""

@@ -21,11 +21,13 @@ ROOT = Path(__file__).resolve().parents[2]
 MODULES = (
     "test_start",
     "test_sync_speed",
+    "test_resilience",
     "test_console_load",
     "test_call_screen",
     "test_at_rest",
     "test_audio",
     "test_socket_delay",
+    "test_api",
 )
 
 
