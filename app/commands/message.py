@@ -173,9 +173,9 @@ async def _told(services: Services, row: MessageRow, args: Namespace) -> int:
     if args.json:
         emit_json("message", await _document(services, row))
     else:
-        way = "simulated" if row.simulated else f"by {row.integration}"
-        write_line(f"{row.id[:8]}  {paint(row.state.value, _STYLES.get(row.state.value, ''))}  "
-                   f"{row.channel} to {clean_line(row.recipient)} {clean_line(way)}")  # fmt: skip
+        state = paint(_state(row), _STYLES.get(_state(row), ""))
+        whom = f"{row.channel} to {clean_line(row.recipient)} by {clean_line(row.integration)}"
+        write_line(f"{row.id[:8]}  {state}  {whom}")
     return _code(row)
 
 
@@ -194,7 +194,8 @@ async def _followed(services: Services, row: MessageRow, seconds: float, *, quie
 def _code(row: MessageRow) -> int:
     """What became of it, on standard error where something is to be done, as an exit code."""
     if row.simulated:
-        say(f"{paint('SIMULATED:', 'yellow', sys.stderr)} nothing was sent; {clean_line(row.remark)}")
+        why = clean_line(row.remark).removeprefix("Simulated: ") or "it went to a simulator"
+        say(f"{paint('SIMULATED:', 'yellow', sys.stderr)} {why}")
     if row.error is not None:
         say(f"{paint('error:', 'red', sys.stderr)} {clean_line(row.error.message)}")
         if row.error.advice:
@@ -233,13 +234,13 @@ async def _list(services: Services, args: Namespace) -> int:
                 row.company,
                 row.channel.value,
                 row.recipient,
-                "simulated" if row.simulated else row.integration,
-                row.state.value,
+                row.integration,
+                _state(row),
                 row.error.message if row.error else row.remark,
             )
             for row in rows
         ],
-        styles={**_STYLES, "simulated": "yellow"},
+        styles=_STYLES,
     )
     return ExitCode.DONE
 
@@ -282,15 +283,20 @@ async def _follow(services: Services, args: Namespace) -> int:
     return _code(row)
 
 
+def _state(row: MessageRow) -> str:
+    """The state in words; what was only simulated never reads as done."""
+    return f"{row.state.value} (simulated)" if row.simulated else row.state.value
+
+
 def _print(row: MessageRow, events: Sequence[MessageEventRow]) -> None:
     template = row.template
     facts = [
-        ("message", row.id + (" (simulated)" if row.simulated else "")),
+        ("message", row.id),
         ("company", row.company),
         ("to", f"{row.recipient} by {row.channel}"),
         ("from", row.sender),
         ("by", f"{row.integration} ({row.adapter})"),
-        ("state", row.state.value + (", followed" if row.followed else "")),
+        ("state", _state(row) + (", followed" if row.followed else "")),
         ("remark", row.remark),
         ("error", row.error.message if row.error else ""),
         ("try", row.error.advice if row.error else ""),
