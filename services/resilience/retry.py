@@ -82,6 +82,7 @@ class Backoff:
         self._attempt = attempt or Attempt()
         self._before_retry = before_retry
         self._failures = 0
+        self._told: tuple[ServiceError, ...] = ()
         self.delay = 0.0
 
     def __call__(self, error: Exception) -> bool | float:
@@ -95,6 +96,9 @@ class Backoff:
         """Seconds to wait before the next attempt; None when it should not be made."""
         options = self._options
         self._failures += 1
+        if isinstance(error, ServiceError):
+            # Who ordered something has to know what an attempt before the last may have done.
+            error.earlier, self._told = self._told, (*self._told, error)
         if not is_retried(error) or self._failures >= self._attempts:
             return None
         room = options.budget - spent

@@ -28,8 +28,10 @@ from services.integrations.effects import (
     NotDone,
     is_uncertain,
 )
+from services.resilience import Attempt, Policies, RetryOptions
 from services.storage import Database, DatabaseLocation
 from services.storage.tables import Audit, Booking, Company, Effect
+from tests.support.integrating import no_wait
 from tests.support.postgres import postgres_server, postgres_url  # noqa: F401
 from tests.support.world import FakeClock
 
@@ -224,6 +226,22 @@ def test_every_attempt_counts_for_what_may_have_happened() -> None:
     )
     assert not is_uncertain(NotDone.because(LATE))
     assert is_uncertain(ServiceError("It answered with a web page", code="html"))
+
+
+async def test_a_policy_tells_of_every_attempt() -> None:
+    failures = [
+        ServiceError("It broke off", category=Category.TRANSIENT, code="connection_lost"),
+        ServiceError("Nothing listens", category=Category.TRANSIENT, code="unreachable"),
+    ]
+    policy = Policies(FakeClock(), sleep=no_wait).of("bistro", retry_options=RetryOptions(attempts=2))
+
+    async def fail(attempt: Attempt) -> None:
+        raise failures[attempt.number - 1]
+
+    with pytest.raises(ServiceError, match="Nothing listens") as caught:
+        await policy.run(fail, write=True, idempotency_key="k")
+    assert caught.value.earlier == (failures[0],)
+    assert is_uncertain(caught.value)
 
 
 async def test_rows_that_belong_to_an_effect_are_written_with_it(
