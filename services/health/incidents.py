@@ -165,12 +165,12 @@ class Incidents:
             self._change(trouble)
         if cause:
             return False
-        trouble_at = _past(standing.trouble_at, now)
+        known_at = _past(standing.since, now)
         for parent_id in board.ancestors(check_id):
             parent = board.standing(parent_id)
             if parent.failures:
                 return False  # perhaps down: its threshold decides
-            if parent.asked_at is None or parent.asked_at < trouble_at:
+            if parent.asked_at is None or parent.asked_at < known_at:
                 self.urgent.add(parent_id)
                 return False
             if (standing.asked_at or 0) < _past(parent.recovered_at, now):
