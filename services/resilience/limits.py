@@ -360,12 +360,13 @@ class RateLimiter:
 
 def limited(name: str, decision: Decision) -> ServiceError:
     """The error of a call that a limit refused. It names the level, never whose it is."""
+    alone = "; this process counts for itself, since Redis is lost" if decision.degraded else ""
     per = "within one second" if decision.window == "burst" else f"within one {decision.window}"
     return ServiceError(
         f"{name} was not asked: this {decision.level} has used up what it may ask {per}; "
         f"room again in {duration(decision.retry_after)}",
         category=Category.RATE_LIMIT,
-        advice="Wait, or raise the limit in the settings",
+        advice=f"Wait, or raise the limit in the settings{alone}",
         code="limited",
         retry_after=decision.retry_after,
     )

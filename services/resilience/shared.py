@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import math
 import random
 import secrets
 from collections.abc import Iterator, Sequence
@@ -49,6 +50,8 @@ log = logging.getLogger(__name__)
 
 _PATIENCE: Final = 0.25
 _PROBE_PATIENCE: Final = 2.0
+_STEADY: Final = 30.0
+"""Seconds it has to have been there before a loss is looked into quickly again."""
 _CONNECTIONS: Final = 16
 _DAY_MS: Final = 86_400_000
 _LONGEST_WORD: Final = 120
@@ -58,7 +61,8 @@ class SharedStore:
     """One Redis for this process. Belongs to one event loop; connects when first asked.
 
     `prefix` keeps installations apart that use the same Redis. `patience`: seconds one question may take.
-    `first_wait`, `longest_wait`: seconds between two looks for a lost Redis, doubling from one to the other.
+    `first_wait`, `longest_wait`: seconds between two looks for a lost Redis, doubling from one to the other;
+    one that is lost again and again is not looked for more often.
     """
 
     def __init__(
@@ -86,6 +90,8 @@ class SharedStore:
         self._clock = clock or SystemClock()
         self._patience = patience
         self._waits = (first_wait, longest_wait)
+        self._wait = first_wait
+        self._found_at = -math.inf
         self._sleep = sleep
         self._rng = rng or random.Random()
         self._client: Any = None  # its methods are only partly typed
@@ -120,7 +126,9 @@ class SharedStore:
         return await asyncio.shield(self.start(script, keys, arguments))
 
     def start(self, script: str, keys: Sequence[str], arguments: Sequence[str | int]) -> asyncio.Task[Any]:
-        """`ask`, in a task that the store owns and that its closing waits for."""
+        """`ask`, in a task that the store owns and that its closing waits for. Raises while it is lost."""
+        if not self.available:
+            raise self._error()
         task = asyncio.create_task(self._answer(script, keys, arguments))
         self._tasks.add(task)
         task.add_done_callback(self._done)
@@ -146,8 +154,6 @@ class SharedStore:
             await client.aclose()
 
     async def _answer(self, script: str, keys: Sequence[str], arguments: Sequence[str | int]) -> Any:
-        if not self.available:
-            raise self._error()
         client = await self._connected()
         from redis.exceptions import NoScriptError
 
@@ -190,30 +196,35 @@ class SharedStore:
         if self.lost_since is not None or self._closed:
             return
         self.lost_since = self._clock.now()
+        if self._clock.monotonic() - self._found_at > _STEADY:
+            self._wait = self._waits[0]
         log.warning("Redis at %s %s: this process counts for itself", self.place, reason)
         if self._search is None or self._search.done():
             self._search = asyncio.create_task(self._find_again())
 
     async def _find_again(self) -> None:
-        wait, longest = self._waits
         while self.lost_since is not None:
             # Several processes that lost it together do not come back in step.
-            await self._sleep(wait * self._rng.uniform(0.5, 1.0))
-            wait = min(wait * 2, longest)
+            await self._sleep(self._wait * self._rng.uniform(0.5, 1.0))
+            self._wait = min(self._wait * 2, self._waits[1])
             with suppress(ServiceError):
                 await self._probe()
 
     async def _probe(self) -> None:
         """Whether it takes writes by script, as all of this needs; it counts as found or lost accordingly."""
         client = await self._connected()
+        patience = _PROBE_PATIENCE
         try:
-            async with asyncio.timeout(_PROBE_PATIENCE):
-                await client.execute_command("EVAL", scripts.PROBE, 1, f"{self.prefix}:probe")
+            # At first it may take longer, to connect; then it has to be as quick as every call needs it.
+            for patience in (_PROBE_PATIENCE, self._patience):
+                async with asyncio.timeout(patience):
+                    await client.execute_command("EVAL", scripts.PROBE, 1, f"{self.prefix}:probe")
         except Exception as error:
-            self._lose(_reason(error, _PROBE_PATIENCE))
+            self._lose(_reason(error, patience))
         else:
             if self.lost_since is not None:
                 log.info("Redis at %s is used again", self.place)
+                self._found_at = self._clock.monotonic()
             self.lost_since, self.lost_reason = None, ""
             return
         raise self._error()
@@ -320,7 +331,8 @@ class RedisBreakers:
         return _view(await asyncio.shield(task))
 
     def report_later(self, name: str, options: BreakerOptions, permit: Permit, outcome: Outcome) -> None:
-        self._start(name, options, outcome.value, permit.generation, permit.probe)
+        with suppress(ServiceError):  # lost: the lease ends by itself
+            self._start(name, options, outcome.value, permit.generation, permit.probe)
 
     async def view(self, name: str, options: BreakerOptions) -> BreakerView:
         return _view(await asyncio.shield(self._start(name, options, "view")))

@@ -10,7 +10,9 @@ import subprocess
 import sys
 from bisect import bisect_left
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -31,7 +33,7 @@ from services.resilience import (
     scripts,
 )
 from services.resilience.breaker import Breaker, Machine, Permit, Refusal
-from services.resilience.limits import LevelLimits
+from services.resilience.limits import LevelLimits, limited
 from services.resilience.shared import RedisBreakers, SharedStore
 from tests.services.resilience import redis_worker
 from tests.support.fake_time import FakeTime
@@ -403,12 +405,65 @@ async def test_one_that_does_not_answer_is_not_waited_for(own_redis: RedisServer
     await policies.aclose()
 
 
+@asynccontextmanager
+async def slow_line(port: int) -> AsyncIterator[SimpleNamespace]:
+    """A way to this port on which answers take `delay` seconds; counts them in `answers`."""
+    line = SimpleNamespace(port=0, delay=0.0, answers=0)
+    writers: list[asyncio.StreamWriter] = []
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answers: bool) -> None:
+        with suppress(OSError):
+            while data := await reader.read(65536):
+                if answers:
+                    await asyncio.sleep(line.delay)
+                    line.answers += 1
+                writer.write(data)
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", port)
+        writers.extend((writer, inner_writer))
+        await asyncio.gather(carry(reader, inner_writer, False), carry(inner_reader, writer, True))
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    line.port = server.sockets[0].getsockname()[1]
+    try:
+        yield line
+    finally:
+        server.close()
+        for writer in writers:
+            writer.close()
+        await server.wait_closed()
+
+
+async def test_one_that_is_always_slow_stays_lost_until_it_is_quick(redis_server: RedisServer) -> None:
+    async with slow_line(redis_server.port) as line:
+        url = redis_server.url.replace(str(redis_server.port), str(line.port))
+        store = SharedStore(url, first_wait=0.01, longest_wait=0.02)
+        windows = store.windows(MemoryWindows(SystemClock()))
+        line.delay = 0.4
+        assert (await windows.take(ACME, LIMITS)).degraded
+        before = line.answers
+        await until(lambda: line.answers >= before + 4)
+        assert not store.available, "no call shall wait for it again just because it answers at all"
+        with pytest.raises(ServiceError, match="did not answer within 250 ms"):
+            await store.check()
+        line.delay = 0.0
+        await until(lambda: store.available)
+        assert not (await windows.take(ACME, LIMITS)).degraded
+        await store.aclose()
+
+
 async def test_one_that_never_was_there(tmp_path: Path) -> None:
     store = SharedStore(f"unix://{tmp_path}/nobody.sock", first_wait=0.01, longest_wait=0.05)
     policies = Policies(SystemClock(), shared=store)
     assert store.available, "nobody asked yet"
-    answer = await policies.limiter().take(ACME)
+    limiter = policies.limiter(user=Limits(minute=1))
+    answer = await limiter.take(ACME)
     assert (answer.allowed, answer.degraded) == (True, True)
+    answer = await limiter.take(ACME)
+    assert (answer.allowed, answer.degraded) == (False, True)
+    assert "this process counts for itself" in limited("It", answer).advice
     with pytest.raises(ServiceError) as caught:
         await store.check()
     assert caught.value.message == f"Redis at {tmp_path}/nobody.sock cannot be reached"
