@@ -135,11 +135,18 @@ class PhoneAdapter:
                 advice="List them with: callboard agents list",
                 code="foreign_agent",
             )
+        place = f"{{{{{self._variable}}}}}"
         for part in prepared.parts:
-            if part.use == "refused" or (part.use == "ignored" and part.key[:1] == ("variable",)):
+            if part.use == "refused":
                 raise UsageError(
-                    f"{prepared.target.name} would not say the text: {part.why}",
-                    advice=f"Put {{{{{self._variable}}}}} into its prompt, or leave the text empty",
+                    f"{prepared.target.name} would refuse the call because of {part.name}",
+                    advice=part.why,
+                    code="brief_refused",
+                )
+            if part.use == "ignored" and part.key[:1] == ("variable",):
+                raise UsageError(
+                    f"{prepared.target.name} would not say the text: nothing in it names {place}",
+                    advice=f"Put {place} into its prompt and sync, or leave the text empty",
                     code="brief_refused",
                 )
 

@@ -238,7 +238,7 @@ class MessageService:
                 settled.append(await self.ask_for_lost(await self.get(effect.id)))
         if settled:
             self._bus.publish(MessagesChanged(tuple(row.id for row in settled)))
-        return settled
+        return tuple(settled)
 
     async def ask_for_lost(self, message: MessageRow) -> MessageRow:
         """Ask whether a message whose answer was lost was taken over, and write what is known then.
