@@ -135,6 +135,7 @@ class Http:
         # each of them at every request, with system calls that cost more than the request itself.
         self._lanes: set[httpx.AsyncClient] = set()
         self._idle: list[httpx.AsyncClient] = []
+        self._leaving: set[asyncio.Task[None]] = set()
         self._context: ssl.SSLContext | None = None
         self._opening = asyncio.Lock()
         self._closed = False
@@ -180,13 +181,13 @@ class Http:
 
         `write` says that the request changes something: it is sent once, or, with an `idempotency_key`
         (sent as the header of that name), as often as a read. `subject`: whose rate limits it counts
-        against. `insist`: ask even if the breaker is open, as a test of a key or hanging up must; an
-        answer then closes it. Raises `ServiceError` only.
+        against. `insist`: ask at once, even if the breaker is open or all places are taken, as a test of a
+        key or hanging up must; an answer then closes it. Raises `ServiceError` only.
         """
         if idempotency_key:
             call = replace(call, headers={IDEMPOTENCY: idempotency_key, **(call.headers or {})})
         # One place in the queue for all attempts.
-        ticket = self._limiter.ticket()
+        ticket = self._limiter.ticket(urgent=insist)
 
         async def work(attempt: Attempt) -> T:
             if attempt.number > 1:
@@ -239,6 +240,23 @@ class Http:
         lanes, self._lanes, self._idle = self._lanes, set(), []
         for client in lanes:
             await client.aclose()
+        await asyncio.gather(*self._leaving, return_exceptions=True)
+
+    def _give_up(self, client: httpx.AsyncClient) -> None:
+        """Close a lane whose exchange broke off, by a failure or a cancel; the next request gets a new one.
+
+        A pool of which a request was cancelled at the wrong moment counts its connection as busy for ever.
+        """
+        if client in self._lanes:
+            self._lanes.discard(client)
+            task = asyncio.create_task(client.aclose())
+            self._leaving.add(task)
+            task.add_done_callback(self._left)
+
+    def _left(self, task: asyncio.Task[None]) -> None:
+        self._leaving.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.debug("a connection to %s could not be closed: %s", self.peer, type(error).__name__)
 
     async def _once(self, call: Call, parser: Callable[[str], T], ticket: int, attempt: Attempt) -> T:
         context = await self._trusted()
@@ -250,9 +268,11 @@ class Http:
             client = self._idle.pop() if self._idle else self._lane(context)
             try:
                 answer = await self._exchange(client, call)
-            finally:
-                if client in self._lanes:
-                    self._idle.append(client)
+            except BaseException:
+                self._give_up(client)
+                raise
+            if client in self._lanes:
+                self._idle.append(client)
             self._learn(slot, answer)
         return await self._understand(answer, parser)
 

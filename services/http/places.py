@@ -8,8 +8,11 @@ import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Final
 
 from services.http.cache import closed
+
+_URGENT: Final = 1 << 62
 
 
 @dataclass(slots=True)
@@ -56,9 +59,13 @@ class Limiter:
         self._holds: set[asyncio.Task[None]] = set()
         stats.limit = self._maximum
 
-    def ticket(self) -> int:
-        """A place in the queue, kept over all attempts of one request."""
-        return next(self._tickets)
+    def ticket(self, *, urgent: bool = False) -> int:
+        """A place in the queue, kept over all attempts of one request.
+
+        An urgent one goes ahead of all others and may be one more than the limit: it waits for nothing but
+        the end of a time that the vendor named.
+        """
+        return next(self._tickets) - (_URGENT if urgent else 0)
 
     @asynccontextmanager
     async def slot(self, ticket: int) -> AsyncIterator[Slot]:
@@ -126,7 +133,9 @@ class Limiter:
 
     def _wake(self) -> None:
         stats = self._stats
-        while self._waiting and not self._holds and stats.in_flight < stats.limit:
+        while self._waiting and not self._holds:
+            if stats.in_flight >= stats.limit and self._waiting[0][0] >= 0:
+                break
             _, _, future = heapq.heappop(self._waiting)
             if future.done():
                 continue

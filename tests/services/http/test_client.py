@@ -238,6 +238,43 @@ async def test_a_subject_is_limited_and_without_one_nothing_is(connect: Connect,
         await http.aclose()
 
 
+async def test_what_insists_waits_for_no_place(connect: Connect) -> None:
+    taken, go_on = asyncio.Event(), asyncio.Event()
+
+    async def wait() -> None:
+        taken.set()
+        await go_on.wait()
+
+    def answer(seen: Seen) -> Reply:
+        return Reply(FINE.raw, before=wait) if seen.path == "/slow" else FINE
+
+    async with raw_server(answer) as server:
+        http = connect(server.url, concurrency=1)
+        slow = [asyncio.create_task(http.json(Call("GET", "/slow"))) for _ in range(3)]
+        await taken.wait()
+        await http.json(READ, insist=True)
+        assert (http.stats.in_flight, http.stats.queued) == (1, 2)
+        go_on.set()
+        await asyncio.gather(*slow)
+        assert server.most == 2
+        await http.aclose()
+
+
+async def test_a_request_that_is_cancelled_at_any_moment_spoils_none_after_it(connect: Connect) -> None:
+    async with raw_server(scripted([FINE])) as server:
+        http = connect(server.url, concurrency=1)
+        for steps in range(60):
+            asking = asyncio.create_task(http.json(READ))
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+            async with asyncio.timeout(5):
+                await http.json(READ, attempts=1)
+        assert http.stats.in_flight == 0
+        await http.aclose()
+
+
 # What is sent
 
 

@@ -177,3 +177,31 @@ async def test_those_who_gave_up_do_not_fill_the_queue() -> None:
             assert len(limiter._waiting) < 100
     await patient
     assert (stats.queued, stats.in_flight) == (0, 0)
+
+
+async def test_an_urgent_one_goes_first_and_waits_only_for_a_time_that_was_named() -> None:
+    stats, held = ClientStats(), asyncio.Event()
+
+    async def sleep(_: float) -> None:
+        await held.wait()
+
+    limiter = Limiter(1, stats, sleep)
+    got: list[str] = []
+
+    async def work(name: str, *, urgent: bool = False) -> None:
+        async with limiter.slot(limiter.ticket(urgent=urgent)):
+            got.append(name)
+
+    async with limiter.slot(limiter.ticket()) as slot:
+        usual = asyncio.create_task(work("usual"))
+        await work("urgent", urgent=True)
+        assert got == ["urgent"]
+        limiter.throttled(slot, 5.0)
+        urgent = asyncio.create_task(work("urgent again", urgent=True))
+        await settle()
+        assert got == ["urgent"]
+        held.set()
+        await urgent
+    await usual
+    assert got == ["urgent", "urgent again", "usual"]
+    assert (stats.in_flight, stats.queued) == (0, 0)
