@@ -231,8 +231,11 @@ class Breaker:
         self._machine = Machine(options)
         self._shared = shared
         self._degraded = False
-        self._probing = 0
-        """How many are trying, as the shared store said last."""
+        self._trying = 0
+        """How many are trying in all processes, as the shared store said last."""
+        self._learned_at = 0.0
+        self._own_places: set[str] = set()
+        """Shared places that calls of this process hold."""
         self._on_change = on_change
         self._told = (BreakerState.CLOSED, False)
 
@@ -248,6 +251,7 @@ class Breaker:
 
     async def report(self, permit: Permit, outcome: Outcome) -> None:
         """The call of this permit ended so. Never raises, and never waits longer than the store may take."""
+        self._own_places.discard(permit.probe)
         if permit.shared and self._shared is not None:
             try:
                 view = await self._shared.report(self.name, self.options, permit, outcome)
@@ -261,7 +265,9 @@ class Breaker:
 
     def release(self, permit: Permit) -> None:
         """`released`, from where nothing can be awaited: a cancelled call."""
+        self._own_places.discard(permit.probe)
         if permit.shared and self._shared is not None:
+            self._trying = max(0, self._trying - bool(permit.probe))
             self._shared.report_later(self.name, self.options, permit, Outcome.RELEASED)
         else:
             self._machine.report(permit, Outcome.RELEASED, self._clock.monotonic())
@@ -300,7 +306,11 @@ class Breaker:
         view = self._machine.view(self._clock.monotonic())
         if self._shared is None:
             return view
-        probing = view.probing if self._degraded else self._probing
+        probing = view.probing
+        if not self._degraded and view.state is BreakerState.HALF_OPEN:
+            # Others may be done any moment; what they were doing a while ago says nothing about now.
+            fresh = self._clock.monotonic() < self._learned_at + GLANCE
+            probing = max(len(self._own_places), self._trying if fresh else 0)
         return BreakerView(
             view.state,
             view.failures,
@@ -318,6 +328,8 @@ class Breaker:
             self._lost(None)
             return None
         self._learn(view)
+        if isinstance(answer, Permit) and answer.probe:
+            self._own_places.add(answer.probe)
         return answer
 
     async def _force(self, *, open_it: bool) -> None:
@@ -335,8 +347,8 @@ class Breaker:
 
     def _learn(self, view: BreakerView) -> None:
         self._degraded = False
-        self._probing = view.probing
-        self._machine.adopt(view, self._clock.monotonic())
+        self._trying, self._learned_at = view.probing, self._clock.monotonic()
+        self._machine.adopt(view, self._learned_at)
         self._tell()
 
     def _lost(self, outcome: Outcome | None) -> None:

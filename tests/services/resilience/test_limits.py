@@ -143,6 +143,16 @@ def test_names_are_forgotten_when_their_last_grant_has_left(fake_time: FakeTime)
     assert len(windows) <= 61
 
 
+def test_a_name_that_is_asked_for_again_is_not_forgotten_for_a_new_one_beside_it(fake_time: FakeTime) -> None:
+    windows = MemoryWindows(fake_time)
+    limits = everybody(Limits(minute=1))
+    windows.take_now(Subject("acme", "", "mary"), limits)
+    fake_time.seconds += 86400
+    assert windows.take_now(Subject("acme", "bot", "mary"), limits).allowed
+    assert not windows.take_now(Subject("acme", "", "mary"), limits).allowed
+    assert len(windows) == 3
+
+
 def test_there_are_never_more_names_than_may_be(fake_time: FakeTime) -> None:
     windows = MemoryWindows(fake_time, most_names=100)
     for number in range(1000):

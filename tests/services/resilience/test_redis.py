@@ -215,6 +215,25 @@ async def test_a_dead_process_holds_its_place_only_for_its_lease(
     assert isinstance((await alive.admit("It", options))[0], Permit)
 
 
+async def test_who_is_trying_is_known_here_and_believed_of_others_for_a_second(
+    store: SharedStore, server_clock: ServerClock, fake_time: FakeTime
+) -> None:
+    ours, theirs = (Breaker("It", BreakerOptions(), fake_time, shared=RedisBreakers(store)) for _ in range(2))
+    await ours.trip()
+    server_clock.set(server_clock.seconds + 30)
+    permit = await ours.admit()
+    with pytest.raises(ServiceError, match="another call is just trying"):
+        await theirs.admit()
+    assert (ours.view().probing, theirs.view().probing) == (1, 1)
+    fake_time.seconds += 1
+    assert (ours.view().probing, theirs.view().probing) == (1, 0)
+    await ours.succeeded(permit)
+    assert ours.view().probing == 0
+    permit = await ours.admit()
+    ours.release(permit)
+    assert ours.view().probing == 0
+
+
 # -- what is stored -------------------------------------------------------------------------------
 
 
