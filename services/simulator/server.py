@@ -22,7 +22,9 @@ from services.errors import ServiceError
 from services.model import Provider
 from services.simulator import (
     partner_bookings,
+    partner_crm,
     partner_gateway_messages,
+    partner_hubspot,
     partner_knowledge,
     partner_llm,
     partner_whatsapp,
@@ -170,6 +172,8 @@ class Simulator:
         partner_llm.mount(partners)
         partner_knowledge.mount(partners)
         partner_bookings.mount(partners, key)
+        partner_hubspot.mount(partners)
+        partner_crm.mount(partners)
         return partners
 
     async def _serve(self, provider: str, listener: socket.socket) -> None:

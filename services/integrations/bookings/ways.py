@@ -14,6 +14,7 @@ from services.integrations.bookings.catalogue import PartnerCatalogue
 from services.integrations.bookings.direct import DirectPartner
 from services.integrations.bookings.gateway import Gateway
 from services.integrations.bookings.model import Route
+from services.integrations.kept import KeptClients
 from services.integrations.model import SIMULATED, Kind, Resolved
 from services.integrations.registry import IntegrationService
 from services.resilience import Policies, RateLimiter
@@ -49,7 +50,7 @@ class Ways:
         self._catalogue = catalogue
         self._limiter = limiter
         self._timeout = timeout
-        self._clients: dict[str, tuple[Resolved, DirectPartner | Gateway]] = {}
+        self._clients: KeptClients[DirectPartner | Gateway] = KeptClients()
 
     async def to(self, company: str, partner: str, integration: str = "") -> tuple[int, Way]:
         """The company's id and its way to a partner. Raises UsageError, ServiceError."""
@@ -76,25 +77,17 @@ class Ways:
 
     async def client(self, resolved: Resolved) -> DirectPartner | Gateway:
         """The client of an integration; another one once its address, settings or secret changed."""
-        name = resolved.info.check_id
-        known = self._clients.get(name)
-        if known is not None and known[0] == resolved:
-            return known[1]
         partner = None
         if resolved.info.adapter != GATEWAY:
             partner = await asyncio.to_thread(self._catalogue.require, resolved.info.adapter)
-        policy = self._policies.of(resolved.info.policy, limiter=self._limiter)
-        client: DirectPartner | Gateway
-        if partner is None:
-            client = Gateway(resolved, policy, self._clock, timeout=self._timeout)
-        else:
-            client = DirectPartner(partner, resolved, policy, self._clock, timeout=self._timeout)
-        before, self._clients[name] = self._clients.get(name), (resolved, client)
-        if before is not None:
-            await before[1].aclose()
-        return client
+
+        def make() -> DirectPartner | Gateway:
+            policy = self._policies.of(resolved.info.policy, limiter=self._limiter)
+            if partner is None:
+                return Gateway(resolved, policy, self._clock, timeout=self._timeout)
+            return DirectPartner(partner, resolved, policy, self._clock, timeout=self._timeout)
+
+        return await self._clients.of(resolved, make)
 
     async def aclose(self) -> None:
-        clients, self._clients = self._clients, {}
-        for _, client in clients.values():
-            await client.aclose()
+        await self._clients.aclose()
