@@ -143,7 +143,12 @@ class HistoryLines(Lines):
         bad = [(f"  {whole.down:,} failed", Tone.ACT)] if whole.down else []
         slow = [(f"  {whole.degraded:,} degraded", Tone.LOOK)] if whole.degraded else []
         share = percent(whole.share, self._glyphs)
-        return [(f" {share}", "strong"), (f"  of {whole.probes:,} checks", Tone.MUTED), *bad, *slow]
+        return [
+            (f" {share}", "strong"),
+            (f"  of {whole.probes:,} check{'' if whole.probes == 1 else 's'}", Tone.MUTED),
+            *bad,
+            *slow,
+        ]
 
     def _plot(self, drawn: Sequence[Bin]) -> list[Row]:
         """The p95 of each column as a height; columns that were degraded or down are amber."""

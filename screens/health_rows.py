@@ -6,13 +6,15 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 from screens.glyphs import Glyphs, State, Tone
-from screens.health_board import Fold, HealthBoard, fold_words
+from screens.health_board import SIDES, Fold, HealthBoard, fold_words
 from screens.health_words import (
+    SIMULATED,
     Standing,
     breaker_words,
     check_sign,
     figure,
     fit_parts,
+    name_of,
     parts_of,
     percent,
     spark_text,
@@ -22,7 +24,7 @@ from screens.health_words import (
 )
 from screens.textfit import cut, display, fit, width_of
 from screens.widgets.line import Piece
-from screens.widgets.panels import Panel
+from screens.widgets.panels import Panel, Side
 from services.health.model import CheckKind, CheckView
 
 GAP = 2
@@ -64,13 +66,12 @@ class HealthPainter:
         """Checks that are probed because the operator wants it, with the time of the probe before."""
         self._board, self._glyphs, self._zone = board, glyphs, zone
         self._columns: dict[tuple[str, int], Columns] = {}
-        self._names: int | None = None
-        """The width of the longest name, the same for all panels so that their columns stand in line."""
+        self._names: dict[Side | None, int] = {}
 
     def rearranged(self) -> None:
         """Other checks are shown: their columns are measured again."""
         self._columns.clear()
-        self._names = None
+        self._names.clear()
 
     # -- screens.widgets.panels.Painter -----------------------------------------------------------
 
@@ -102,16 +103,13 @@ class HealthPainter:
 
     def _measure(self, panel: Panel, width: int) -> Columns:
         checks = [check for item in panel.items if (check := self._board.checks.get(str(item))) is not None]
-        if self._names is None:
-            self._names = max(
-                (width_of(self._name(check)) for check in self._board.checks.values()), default=0
-            )
         small = width < SMALL
         instead = small and panel.key in (CheckKind.PROVIDER, CheckKind.INTEGRATION)
         most = 14 if small else 16 if width < 90 else 24
         if panel.key == CheckKind.AGENT and width < 70:
             most = 22  # nothing but what is to say stands beside it
-        name = max(8, min(self._names, most))
+        # Where panels lie under one another their columns stand in line, where there are two, those of each.
+        name = max(8, min(self._longest_name(panel.side if small or width >= 90 else None), most))
         says = 0 if instead else LEAST_SAYS.get(panel.key, USUAL_SAYS)
         room = width - SIGN - name - (says + GAP if says else 0)
         chosen: dict[str, int] = {}
@@ -127,6 +125,15 @@ class HealthPainter:
         order = (STRIP, SPARK, BREAKER, P95, UPTIME)
         figures = tuple((each, chosen[each]) for each in order if each in chosen)
         return Columns(name, figures, says + room if says else 0)
+
+    def _longest_name(self, side: Side | None) -> int:
+        """The width of the longest name at this side, or of all; folded ones too, so that nothing moves."""
+        longest = self._names.get(side)
+        if longest is None:
+            checks = self._board.checks.values()
+            names = (self._name(check) for check in checks if side is None or SIDES[check.kind] is side)
+            longest = self._names[side] = max(map(width_of, names), default=0)
+        return longest
 
     def _wanted(self, panel: Panel, checks: Sequence[CheckView], instead: bool) -> list[str]:
         """The figures that any of these has, the more important ones first."""
@@ -145,7 +152,7 @@ class HealthPainter:
     # -- lines ------------------------------------------------------------------------------------
 
     def _name(self, check: CheckView) -> str:
-        name = display(check.name)
+        name = name_of(check)
         company = display(check.company) if self._board.several_companies else ""
         return f"{name} {self._glyphs.dot} {company}" if company and company not in name else name
 
@@ -158,18 +165,26 @@ class HealthPainter:
         named = Tone.MUTED if standing in (Standing.HELD, Standing.UNCHECKED) else Tone.PLAIN
         pieces: list[Piece] = [(f"{sign} ", tone)]
         pieces.append((fit(self._name(check), columns.name, glyphs.ellipsis), named))
-        if columns.says or (standing is Standing.FINE and not check.simulated and columns.figures):
+        instead = not columns.says and self._is_measured(check, columns, width)
+        if columns.says or instead:
             for name, room in columns.figures:
                 pieces.append((" " * GAP, Tone.MUTED))
                 pieces += self._figure(name, check, room)
+        pieces.append((" " * GAP, Tone.MUTED))
+        if instead:
+            pieces.append((SIMULATED if check.simulated else "", Tone.LOOK))
+            return pieces
+        breaker_shown = any(name == BREAKER for name, _ in columns.figures)
+        parts = parts_of(check, self.now, self._zone, self.elapsed, breaker_shown=breaker_shown)
         used = sum(width_of(text) for text, _ in pieces)
-        if width - used > GAP:
-            breaker_shown = bool(columns.says) and any(name == BREAKER for name, _ in columns.figures)
-            parts = parts_of(check, self.now, self._zone, self.elapsed, breaker_shown=breaker_shown)
-            if columns.says or used <= SIGN + columns.name:
-                pieces.append((" " * GAP, Tone.MUTED))
-                pieces += fit_parts(parts, width - used - GAP, glyphs)
-        return pieces
+        return [*pieces, *fit_parts(parts, width - used, glyphs)]
+
+    def _is_measured(self, check: CheckView, columns: Columns, width: int) -> bool:
+        """Whether its figures say all that is to be said, and there is room for what must not be left out."""
+        if standing_of(check) is not Standing.FINE or check.p95_ms is None or not columns.figures:
+            return False
+        left = width - SIGN - columns.name - columns.figures_width - GAP
+        return not check.simulated or left >= len(SIMULATED)
 
     def is_asked(self, check: CheckView) -> bool:
         """Whether it is being probed because the operator asked for it."""

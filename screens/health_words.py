@@ -34,6 +34,7 @@ STATE_TONE = {
 }
 LITTLE_LEFT = 0.2
 """Share of a budget below which it is worth a look."""
+SIMULATED = "simulated"
 NOBODY_SECONDS = 180
 """After so long without any probe nobody is probing."""
 
@@ -78,6 +79,12 @@ def standing_of(check: CheckView) -> Standing:
     return _STANDING[check.state]
 
 
+def name_of(check: CheckView) -> str:
+    """Its name; that it is simulated is said beside it."""
+    name = display(check.name)
+    return name.removeprefix(f"{SIMULATED} ") if check.simulated else name
+
+
 # -- signs ----------------------------------------------------------------------------------------
 
 
@@ -102,6 +109,8 @@ def check_sign(check: CheckView, glyphs: Glyphs) -> Piece:
         return glyphs.dot, Tone.MUTED
     if standing is Standing.FAILING:
         return state_sign(HealthState.PENDING, glyphs), Tone.LOOK
+    if standing is Standing.FINE and check.message.startswith(f"{SIMULATED}:"):
+        return state_sign(HealthState.PENDING, glyphs), Tone.MUTED  # there is nothing that could be well
     return state_sign(check.state, glyphs), STATE_TONE[check.state]
 
 
@@ -237,15 +246,15 @@ def parts_of(
         words, tone = breaker_words(check.breaker, elapsed)
         parts.append(Part(f"breaker {words}", tone, rank=1))
     if check.simulated:
-        parts.append(Part("simulated", Tone.LOOK, rank=2))
+        parts.append(Part(SIMULATED, Tone.LOOK, rank=2))
+        message = message.removeprefix(f"{SIMULATED}: ")
     budget = tightest(check.budgets)
     if budget is not None and standing is Standing.FINE:
         words, tone = budget_words(budget)
         parts.append(Part(words, tone, f"{budget.remaining:,}/{budget.limit:,} left", rank=3))
     if message:
-        parts.append(
-            Part(message, Tone.MUTED if standing is Standing.FINE else Tone.PLAIN, rank=4, flows=True)
-        )
+        tone = Tone.MUTED if standing is Standing.FINE else Tone.PLAIN
+        parts.append(Part(message, tone, rank=4, flows=True))
     return parts
 
 

@@ -82,7 +82,7 @@ class TopBar(Line):
         number = title.partition(" ")[0]
         word = title.partition(" ")[2] if colour is Tone.OK else health.overall.value.capitalize()
         sign = f"{self._glyphs.states[state]} "
-        pieces: list[Piece] = [(f"{number} ", tone), (sign, colour)]
+        pieces: list[Piece] = [(number, tone), (f" {sign}", colour)]
         pieces.append((word, tone if colour is Tone.OK else colour))
         self._links.update((text, "app.go_health") for text, _ in pieces)
         return pieces

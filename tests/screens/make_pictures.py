@@ -1,4 +1,5 @@
-"""Makes the README's pictures from the program itself: the demo, with one agent broken at the vendor; a call.
+"""Makes the README's pictures from the program itself: the demo with one agent broken at the vendor; a call;
+the health while one vendor answers 503.
 
 .venv/bin/python tests/screens/make_pictures.py
 """
@@ -15,6 +16,7 @@ from pathlib import Path
 PICTURES = Path(__file__).parent / "pictures"
 SIZE = (120, 34)
 CALL_SIZE = (120, 26)
+HEALTH_SIZE = (120, 24)
 
 
 async def agents_screen() -> str:
@@ -69,6 +71,40 @@ async def call_screen() -> str:
         return app.export_screenshot(title="callboard")
 
 
+async def health_screen() -> str:
+    """The health screen as SVG: Retell has been failing for some probes, its agents wait for it."""
+    import httpx
+
+    from app.console import Callboard
+    from app.runtime import open_services
+    from services.events import SyncFinished
+    from services.health.model import HealthState
+    from services.model import Provider
+
+    services = open_services(demo=True)
+    synced = asyncio.Event()
+    services.bus.subscribe(SyncFinished, lambda event: synced.set())
+    app = Callboard(services)
+    async with app.run_test(size=HEALTH_SIZE) as pilot:
+        await asyncio.wait_for(synced.wait(), 30)
+        await pilot.press("4")
+        for _ in range(14):
+            await services.health.check_now()
+        assert services.demo is not None
+        addresses = await services.demo.addresses()
+        async with httpx.AsyncClient(trust_env=False) as client:
+            url = f"{addresses[Provider.RETELL]}/__faults"
+            (await client.post(url, json={"fault": "503:retell"})).raise_for_status()
+        for _ in range(6):
+            await services.health.check_now()
+        async with asyncio.timeout(30):
+            while not any(each.state is HealthState.DOWN for each in services.health.view().checks):
+                await services.health.check_now()
+        await pilot.press("home")
+        await pilot.pause(1)
+        return app.export_screenshot(title="callboard")
+
+
 def without_fonts(svg: str) -> str:
     """The picture without the fonts it would load from the network."""
     return re.sub(r"@font-face\s*\{.*?\}\s*", "", svg, flags=re.DOTALL)
@@ -76,7 +112,7 @@ def without_fonts(svg: str) -> str:
 
 def main() -> None:
     PICTURES.mkdir(exist_ok=True)
-    for name, take in (("agents", agents_screen), ("call", call_screen)):
+    for name, take in (("agents", agents_screen), ("call", call_screen), ("health", health_screen)):
         with tempfile.TemporaryDirectory() as home:
             os.environ.update(CALLBOARD_HOME=home, COLORTERM="truecolor", TERM="xterm-256color")
             os.environ.pop("NO_COLOR", None)
