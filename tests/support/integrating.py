@@ -10,6 +10,7 @@ from typing import Any
 from services.events import EventBus
 from services.integrations.adapters import adapters_of
 from services.integrations.bookings import BookingService, PartnerCatalogue
+from services.integrations.crm import CrmService
 from services.integrations.effects import Effects
 from services.integrations.registry import IntegrationService
 from services.resilience import Policies
@@ -74,6 +75,11 @@ class Bench:
             partners=self.catalogue,
             timeout=self.timeout,
         )
+        self._made.append(made)
+        return made
+
+    def crm(self) -> CrmService:
+        made = CrmService(self.integrations, self.effects, self.policies, self.clock, timeout=self.timeout)
         self._made.append(made)
         return made
 
