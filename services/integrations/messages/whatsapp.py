@@ -178,7 +178,10 @@ def body_of(order: Order) -> dict[str, Any]:
 
 def _template(template: Template) -> dict[str, Any]:
     """Named parameters carry their name; those named 1, 2, … stand at their place."""
-    made: dict[str, Any] = {"name": template.name, "language": {"code": template.language}}
+    made: dict[str, Any] = {
+        "name": template.name,
+        "language": {"policy": "deterministic", "code": template.language},
+    }
     names = list(template.parameters)
     if all(name.isascii() and name.isdecimal() for name in names):
         values = [{"type": "text", "text": template.parameters[name]} for name in sorted(names, key=int)]
