@@ -1,4 +1,8 @@
-"""Health as bytes to send: made once for each view, however many ask."""
+"""Health as bytes to send: made once for each view, however many ask. Belongs to one event loop.
+
+Everything is made on the loop, what is long in slices: a thread that computes takes the interpreter from
+the loop for 5 ms at a time, over and over.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +10,19 @@ import asyncio
 import inspect
 import json
 import logging
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Any, Final, Protocol
 
+from app.api.documents import check_document
 from services.clock import Clock
 from services.errors import ServiceError
-from services.health.model import HealthView, Overall
+from services.health.model import CheckView, HealthView, Overall
 
 LEAST_AGE: Final = 0.2
 """Seconds for which a view is used again: making one looks at every check."""
-_KEPT: Final = 32
+_KEPT: Final = 64
+_SLICE: Final = 20
+"""Checks encoded before others have their turn on the loop."""
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +38,7 @@ class HealthSource(Protocol):
 
 
 class Answers:
-    """The latest view, and the documents made of it. Belongs to one event loop."""
+    """The latest view, and the documents made of it."""
 
     def __init__(self, health: HealthSource | None, clock: Clock) -> None:
         self._health = health
@@ -41,7 +48,7 @@ class Answers:
         )
         self._looked_at: float | None = None
         self._bodies: dict[Hashable, bytes] = {}
-        self._making = asyncio.Lock()
+        self._encoded: dict[str, tuple[CheckView, str]] = {}
 
     def view(self) -> HealthView:
         """The view in force, at most `LEAST_AGE` old."""
@@ -52,6 +59,8 @@ class Answers:
             if found is not self._view:
                 self._view = found
                 self._bodies.clear()
+                if len(self._encoded) > 2 * len(found.checks) + _SLICE:
+                    self._encoded.clear()  # most are of checks that are gone
         return self._view
 
     async def ready(self) -> bool:
@@ -65,28 +74,47 @@ class Answers:
             log.warning("not ready: %s", error.message)
             return False
 
-    async def body(self, key: Hashable, make: Make) -> tuple[bytes, HealthView]:
+    def body(self, key: Hashable, make: Make) -> tuple[bytes, HealthView]:
         """What `make` gives for the view in force, as JSON, and that view.
 
         `key` names the document and its parameters.
         """
         view = self.view()
         body = self._bodies.get(key)
-        if body is not None:
-            return body, view
-        async with self._making:  # one at a time: what others asked for meanwhile is there afterwards
-            view = self._view
-            body = self._bodies.get(key)
-            if body is not None:
-                return body, view
-            # In a thread: a page of hundreds of checks would hold the loop for longer than a frame.
-            body = await asyncio.to_thread(_encoded, make, view)
-            if view is self._view:
-                if len(self._bodies) >= _KEPT:
-                    del self._bodies[next(iter(self._bodies))]
-                self._bodies[key] = body
+        if body is None:
+            body = json.dumps(make(view), separators=(",", ":")).encode()
+            self._keep(key, body)
         return body, view
 
+    async def page(
+        self, key: Hashable, head: Make, member: str, select: Callable[[HealthView], Sequence[CheckView]]
+    ) -> bytes:
+        """The document that `head` gives, with the selected checks as its `member`."""
+        view = self.view()
+        body = self._bodies.get(key)
+        if body is None:
+            checks = await self._encode(select(view))
+            text = json.dumps(head(view), separators=(",", ":"))
+            body = f'{text[:-1]},"{member}":[{checks}]}}'.encode()
+            if view is self._view:
+                self._keep(key, body)
+        return body
 
-def _encoded(make: Make, view: HealthView) -> bytes:
-    return json.dumps(make(view), ensure_ascii=True, separators=(",", ":")).encode()
+    async def _encode(self, checks: Sequence[CheckView]) -> str:
+        """The checks as JSON; one that is the same object as before is not encoded again."""
+        texts, made = [], 0
+        for check in checks:
+            kept = self._encoded.get(check.id)
+            if kept is None or kept[0] is not check:
+                kept = (check, json.dumps(check_document(check), separators=(",", ":")))
+                self._encoded[check.id] = kept
+                made += 1
+                if made % _SLICE == 0:
+                    await asyncio.sleep(0)
+            texts.append(kept[1])
+        return ",".join(texts)
+
+    def _keep(self, key: Hashable, body: bytes) -> None:
+        if len(self._bodies) >= _KEPT:
+            del self._bodies[next(iter(self._bodies))]
+        self._bodies[key] = body

@@ -7,7 +7,7 @@ authenticated by their vendors' signatures. Everything else needs the bearer tok
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Hashable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -17,7 +17,7 @@ from fastapi import Path as PathParameter
 
 from app.api import documents, errors, models, webhooks
 from app.api.access import Access
-from app.api.answers import Answers, Make
+from app.api.answers import Answers
 from app.api.errors import JSON, Refused
 from app.api.guard import MOST_REQUESTS, PATIENCE, Guard, host_name
 from app.api.metrics import CONTENT_TYPE, Metrics
@@ -32,7 +32,7 @@ PUBLIC: Final = frozenset({"/livez", "/readyz", "/health", "/health/", "/openapi
 SIGNED: Final = "/webhooks/"
 """Below it the vendor's signature is the authentication."""
 BEARER: Final = "bearer"
-MOST_NAMESAKES: Final = 50
+MOST_NAMESAKES: Final = 20
 
 Offset = Annotated[int, Query(ge=0, le=1_000_000, description="how many to leave out at the beginning")]
 Limit = Annotated[int, Query(ge=1, le=documents.MOST_PAGE, description="how many at most")]
@@ -166,15 +166,10 @@ def _public(answers: Answers, access: Access) -> APIRouter:
         """The verdict: 200 when healthy or degraded, 503 when unhealthy. With a token also why, and what."""
         full = await access.allows(request.scope["headers"], request.state.client)
         make = documents.health if full else _short
-        body, view = await answers.body(("health", full), make)
+        body, view = answers.body(("health", full), make)
         return Response(body, 503 if view.overall is Overall.UNHEALTHY else 200, media_type=JSON)
 
     return routes
-
-
-async def _answer(answers: Answers, key: Hashable, make: Make) -> Response:
-    body, _ = await answers.body(key, make)
-    return Response(body, media_type=JSON)
 
 
 def _short(view: HealthView) -> dict[str, Any]:
@@ -192,15 +187,20 @@ def _private(services: Services, answers: Answers, metrics: Metrics, access: Acc
     @routes.get("/health/agents/", include_in_schema=False)
     @routes.get("/health/agents", response_model=models.Agents, responses=_ASKED, openapi_extra=secured)
     async def agents(
-        company: Company = "", state: State = None, offset: Offset = 0, limit: Limit = documents.MOST_PAGE
+        company: Company = "", state: State = None, offset: Offset = 0, limit: Limit = documents.PAGE
     ) -> Response:
         """Every agent's check, page by page."""
 
-        def make(view: HealthView) -> dict[str, Any]:
-            return documents.agents(view, company=company, state=state, offset=offset, limit=limit)
+        def found(view: HealthView) -> list[CheckView]:
+            return documents.select_agents(view, company=company, state=state)
 
-        key = ("agents", company, state, offset, limit)
-        return await _answer(answers, key, make)
+        body = await answers.page(
+            ("agents", company, state, offset, limit),
+            lambda view: documents.agents_head(view, found(view), offset),
+            "agents",
+            lambda view: found(view)[offset : offset + limit],
+        )
+        return Response(body, media_type=JSON)
 
     @routes.get(
         "/health/agents/{name:path}",
@@ -217,8 +217,8 @@ def _private(services: Services, answers: Answers, metrics: Metrics, access: Acc
         def make(view: HealthView) -> dict[str, Any]:
             return documents.agent(view, [check for check in view.checks if check.id in found])
 
-        key = ("agent", *sorted(found))
-        return await _answer(answers, key, make)
+        body, _ = answers.body(("agent", *sorted(found)), make)
+        return Response(body, media_type=JSON)
 
     @routes.get(
         "/health/orchestrator",
@@ -227,18 +227,22 @@ def _private(services: Services, answers: Answers, metrics: Metrics, access: Acc
     )
     async def orchestrator() -> Response:
         """What routes requests to agents."""
-        return await _answer(answers, "orchestrator", documents.orchestrator)
+        body, _ = answers.body("orchestrator", documents.orchestrator)
+        return Response(body, media_type=JSON)
 
     @routes.get(
         "/health/dependencies", response_model=models.Dependencies, responses=_ASKED, openapi_extra=secured
     )
-    async def dependencies(offset: Offset = 0, limit: Limit = documents.MOST_PAGE) -> Response:
+    async def dependencies(offset: Offset = 0, limit: Limit = documents.PAGE) -> Response:
         """Providers, integrations and the system: what the agents and this program hang on."""
-
-        def make(view: HealthView) -> dict[str, Any]:
-            return documents.dependencies(view, offset=offset, limit=limit)
-
-        return await _answer(answers, ("dependencies", offset, limit), make)
+        found = documents.select_dependencies
+        body = await answers.page(
+            ("dependencies", offset, limit),
+            lambda view: documents.dependencies_head(view, found(view), offset),
+            "dependencies",
+            lambda view: found(view)[offset : offset + limit],
+        )
+        return Response(body, media_type=JSON)
 
     @routes.get(
         "/metrics",

@@ -7,6 +7,7 @@ number, taking one away or changing its meaning raises it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 from app import __version__
@@ -18,6 +19,7 @@ Document = dict[str, Any]
 
 MOST_PROBLEMS: Final = 100
 """How many checks that are not well the overall document lists; it counts all."""
+PAGE: Final = 100
 MOST_PAGE: Final = 500
 DEPENDENCIES: Final = (CheckKind.PROVIDER, CheckKind.INTEGRATION, CheckKind.SYSTEM)
 _ILL: Final = {HealthState.DOWN: 0, HealthState.DEGRADED: 1}
@@ -30,16 +32,13 @@ def up_or_down(view: HealthView) -> str:
 
 def health(view: HealthView) -> Document:
     """The whole in one look: the verdict, its reason, counts, and what is not well (the worst first)."""
-    ill = sorted(
-        (check for check in view.checks if check.state in _ILL),
-        key=lambda check: (
-            bool(check.held_by),
-            _ILL[check.state],
-            not check.critical,
-            -check.dependents,
-            check.id,
-        ),
-    )
+    ill: list[CheckView] = []
+    numbers = {kind: counts(()) for kind in CheckKind}
+    for check in view.checks:
+        numbers[check.kind][check.state.value] += 1
+        if check.state in _ILL:
+            ill.append(check)
+    ill.sort(key=_gravity)
     return {
         "schema": "callboard.api.health/1",
         "status": up_or_down(view),
@@ -49,31 +48,41 @@ def health(view: HealthView) -> Document:
         "watching": view.started,
         "watched_by": view.prober,
         "checked_at": iso(view.checked_at),
-        "counts": counts(view.checks),
-        "kinds": {
-            kind.value: counts([check for check in view.checks if check.kind is kind]) for kind in CheckKind
+        "counts": {
+            state.value: sum(of_kind[state.value] for of_kind in numbers.values()) for state in HealthState
         },
+        "kinds": {kind.value: of_kind for kind, of_kind in numbers.items()},
         "problems": [_problem(check) for check in ill[:MOST_PROBLEMS]],
         "problems_total": len(ill),
     }
 
 
-def agents(view: HealthView, *, company: str, state: HealthState | None, offset: int, limit: int) -> Document:
-    """One page of the agents' checks, in the order of the view."""
-    of_agents = [check for check in view.checks if check.kind is CheckKind.AGENT]
-    found = [
-        check
-        for check in of_agents
-        if company.casefold() in ("", check.company.casefold()) and (state is None or check.state is state)
-    ]
+def _gravity(check: CheckView) -> tuple[bool, int, bool, int, str]:
+    """Causes before what they hold, the worst first, then what most hangs on."""
+    return bool(check.held_by), _ILL[check.state], not check.critical, -check.dependents, check.id
+
+
+def agents_head(view: HealthView, found: Sequence[CheckView], offset: int) -> Document:
+    """What stands before a page of agents; `found` are all that were asked for."""
     return {
         "schema": "callboard.api.agents/1",
         "checked_at": iso(view.checked_at),
-        "counts": counts(of_agents),
+        "counts": counts(check for check in view.checks if check.kind is CheckKind.AGENT),
         "total": len(found),
         "offset": offset,
-        "agents": [check_document(check) for check in found[offset : offset + limit]],
     }
+
+
+def select_agents(view: HealthView, *, company: str, state: HealthState | None) -> list[CheckView]:
+    """The agents' checks that were asked for, in the order of the view."""
+    company = company.casefold()
+    return [
+        check
+        for check in view.checks
+        if check.kind is CheckKind.AGENT
+        and company in ("", check.company.casefold())
+        and (state is None or check.state is state)
+    ]
 
 
 def agent(view: HealthView, found: Sequence[CheckView]) -> Document:
@@ -97,17 +106,21 @@ def orchestrator(view: HealthView) -> Document:
     }
 
 
-def dependencies(view: HealthView, *, offset: int, limit: int) -> Document:
+def select_dependencies(view: HealthView) -> list[CheckView]:
     """What the agents and this program hang on: providers, integrations, the system."""
-    by_kind = {kind: [check for check in view.checks if check.kind is kind] for kind in DEPENDENCIES}
-    found = [check for kind in DEPENDENCIES for check in by_kind[kind]]
+    return [check for kind in DEPENDENCIES for check in view.checks if check.kind is kind]
+
+
+def dependencies_head(view: HealthView, found: Sequence[CheckView], offset: int) -> Document:
+    """What stands before a page of dependencies."""
     return {
         "schema": "callboard.api.dependencies/1",
         "checked_at": iso(view.checked_at),
-        "counts": {kind.value: counts(by_kind[kind]) for kind in DEPENDENCIES},
+        "counts": {
+            kind.value: counts(check for check in found if check.kind is kind) for kind in DEPENDENCIES
+        },
         "total": len(found),
         "offset": offset,
-        "dependencies": [check_document(check) for check in found[offset : offset + limit]],
     }
 
 
@@ -202,6 +215,10 @@ def _problem(check: CheckView) -> Document:
     }
 
 
+@lru_cache(maxsize=4096)
 def _masked(text: str) -> str:
-    """What came from a vendor's answer may quote a key; most checks are well and say nothing."""
+    """What came from a vendor's answer may quote a key.
+
+    Kept, as a thousand agents say the same few sentences: a key is known before a vendor can quote it.
+    """
     return redact(text) if text else ""

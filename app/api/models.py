@@ -82,7 +82,7 @@ class Health(_Shape):
     reason: str = Field(description="one sentence; empty when healthy")
     version: str
     watching: bool = Field(description="false while this process does not probe")
-    watched_by: str = Field(description="the process that probes for all on this database")
+    watched_by: str = Field(description="who probes for all on this database, in words; empty for nobody")
     checked_at: datetime | None
     counts: Counts
     kinds: Kinds

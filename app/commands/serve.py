@@ -56,6 +56,8 @@ LOOPBACK = "127.0.0.1"
 
 
 class _Health(Protocol):
+    """Probes everything from `start` to `aclose`."""
+
     async def start(self) -> object: ...
     async def aclose(self) -> object: ...
 
@@ -128,6 +130,8 @@ async def _serve(services: Services, args: Namespace, environ: Mapping[str, str]
                 reporter.listens(server.urls, token=has_token)
             if health is not None:
                 await health.start()
+            if messages := getattr(services, "messages", None):
+                await messages.start()  # closed with the services
             await services.schedule.start()
             reporter.changed()
             notifier = Notifier(environ)

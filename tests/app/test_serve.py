@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+import shutil
 import signal
+import socket
+import subprocess
 import time
 from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime, timedelta
 
+import httpx
 import jsonschema
 import pytest
 
@@ -19,8 +24,9 @@ from services.events import EventBus
 from services.schedule import Scheduler, SchedulerOptions, ledger
 from services.storage import Database, DatabaseLocation, Reader
 from services.storage.tables import Firing
-from tests.support.program import CALLBOARD, connect, real_environment
+from tests.support.program import CALLBOARD, callboard, connect, real_environment
 from tests.support.scheduling import FakeSync, ManualTimer, until
+from tests.support.servers import unavailable
 from tests.support.simulator import running_simulator
 from tests.support.world import FakeClock
 
@@ -36,6 +42,7 @@ def home(own_environment):
 def daily_an_hour_ago():
     """Settings with one schedule, whose next due time is far enough away not to come during a test."""
     return {
+        "CALLBOARD_HEALTH": "off",
         "CALLBOARD_HOURLY_SYNC": "off",
         "CALLBOARD_DAILY_SYNC": AN_HOUR_AGO,
         "CALLBOARD_TIMEZONE": "UTC",
@@ -203,6 +210,7 @@ async def test_a_second_one_stands_by_and_takes_over_when_the_first_ends(home):
 def test_with_every_schedule_off_it_says_so(monkeypatch, capsys):
     monkeypatch.setenv("CALLBOARD_HOURLY_SYNC", "off")
     monkeypatch.setenv("CALLBOARD_DAILY_SYNC", "off")
+    monkeypatch.setenv("CALLBOARD_HEALTH", "off")
     assert main(["serve"]) == 2
     assert "hourly_sync" in capsys.readouterr().err
 
@@ -214,3 +222,208 @@ async def test_without_the_passphrase_it_ends_at_once(home):
         _, err = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode == 5
     assert b"passphrase" in err
+
+
+# -- the HTTP API ---------------------------------------------------------------------------------
+
+TOKEN = "canary-token-9f8e7d6c5b4a3210"
+
+
+def api(home):
+    """No schedule, no health checks: the API alone."""
+    return {"CALLBOARD_DAILY_SYNC": "off", "CALLBOARD_API_TOKEN": TOKEN}
+
+
+async def listening_url(process):
+    """Where it listens, once it says so."""
+    while True:
+        event = json.loads(await line(process))
+        if event["event"] == "listening":
+            jsonschema.Draft202012Validator(document("serve-event")).validate(event)
+            return event["urls"][0], event["token"]
+
+
+async def asked(url, path, token=None):
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    async with httpx.AsyncClient(base_url=url, headers=headers) as client:
+        return await client.get(path)
+
+
+async def ended(process):
+    out, err = await asyncio.wait_for(process.communicate(), 60)
+    return process.returncode, out.decode(), err.decode()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+async def test_the_api_answers_until_a_signal(home, number):
+    async with serving(home, "--port", "0", "--json", **api(home)) as process:
+        url, has_token = await listening_url(process)
+        assert has_token
+        assert (await asked(url, "/livez")).json() == {"status": "alive"}
+        assert (await asked(url, "/health/agents")).status_code == 401
+        assert (await asked(url, "/health/agents", TOKEN)).json()["schema"] == "callboard.api.agents/1"
+        assert "callboard_health" in (await asked(url, "/metrics", TOKEN)).text
+        process.send_signal(number)
+        code, out, err = await ended(process)
+    assert code == 0
+    assert json.loads(out.splitlines()[-1])["event"] == "stopped"
+    assert TOKEN not in out + err
+    log = (Paths(home).log_dir / "access.log").read_text()
+    assert "GET /health/agents 401" in log
+    assert "GET /health/agents 200" in log
+    assert all(TOKEN not in path.read_text(errors="replace") for path in Paths(home).log_dir.iterdir())
+
+
+async def test_it_says_where_it_listens_and_that_there_is_no_token(home):
+    async with serving(home, "--port", "0", **{**api(home), "CALLBOARD_API_TOKEN": ""}) as process:
+        said = ""
+        while "no token is set" not in said:
+            said += (await asyncio.wait_for(process.stderr.readline(), 60)).decode()
+        assert re.search(r"The HTTP API listens on http://127\.0\.0\.1:\d+\n", said)
+        process.send_signal(signal.SIGTERM)
+        assert (await ended(process))[0] == 0
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "::ffff:0.0.0.0"])
+async def test_a_public_address_needs_a_token(home, host):
+    environment = {**api(home), "CALLBOARD_API_TOKEN": ""}
+    async with serving(home, "--port", "0", "--host", host, **environment) as process:
+        code, out, err = await ended(process)
+    assert (code, out) == (2, "")
+    assert "no token is set" in err
+    assert "--new-token" in err
+
+
+async def test_a_public_address_with_a_token(home):
+    async with serving(home, "--port", "0", "--host", "0.0.0.0", "--json", **api(home)) as process:
+        url, _ = await listening_url(process)
+        assert (await asked(url.replace("0.0.0.0", "127.0.0.1"), "/livez")).status_code == 200
+        process.send_signal(signal.SIGTERM)
+        assert (await ended(process))[0] == 0
+
+
+async def test_a_port_that_is_taken(home):
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        port = str(taken.getsockname()[1])
+        async with serving(home, "--port", port, **api(home)) as process:
+            code, out, err = await ended(process)
+    assert (code, out) == (1, "")
+    assert f"127.0.0.1:{port} is in use by another program" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--port", "99999"], "is no port"),
+        (["--port", "http"], "is no port"),
+        (["--host", "127.0.0.1"], "--port turns on"),
+        (["--port", "0", "--host", "no such host"], "neither an address nor a name"),
+        (["--port", "0", "--public-url", "callboard.example.com"], "must be an address"),
+        (["--port", "0", "--public-url", "https://user@x.example"], "must be an address"),
+    ],
+)
+def test_wrong_use(words, told, monkeypatch, capsys):
+    monkeypatch.setenv("CALLBOARD_SECRET_STORE", "file")
+    assert main(["serve", *words]) == 2
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("token", "told"), [("tiny-9x", "is shorter than"), ("with white space in between", "white space")]
+)
+def test_a_token_that_is_no_use(token, told, monkeypatch, capsys):
+    monkeypatch.setenv("CALLBOARD_API_TOKEN", token)
+    assert main(["serve", "--port", "0"]) == 2
+    err = capsys.readouterr().err
+    assert told in err
+    assert token not in err
+
+
+async def test_a_new_token_is_printed_once_kept_and_used(home):
+    made = callboard(home, "serve", "--new-token")
+    token = made.out.strip()
+    assert (made.code, len(token) >= 40, token in made.err) == (0, True, False)
+    assert token not in (home / "data" / "secrets.json").read_text()
+    again = callboard(home, "serve", "--new-token", "--json")
+    jsonschema.Draft202012Validator(document("api-token")).validate(again.json)
+    newer = again.json["token"]
+    environment = {**api(home), "CALLBOARD_API_TOKEN": ""}
+    async with serving(home, "--port", "0", "--json", **environment) as process:
+        url, has_token = await listening_url(process)
+        assert has_token
+        assert (await asked(url, "/metrics", token)).status_code == 401
+        assert (await asked(url, "/metrics", newer)).status_code == 200
+        process.send_signal(signal.SIGTERM)
+        assert (await ended(process))[0] == 0
+    entries = callboard(home, "audit", "--json").json["entries"]
+    assert [entry["action"] for entry in entries] == ["api.token.rotate", "api.token.add"]
+    assert not any(secret in json.dumps(entries) for secret in (token, newer))
+
+
+async def test_secrets_from_files(home, tmp_path):
+    passphrase, token = tmp_path / "passphrase", tmp_path / "token"
+    passphrase.write_text("correct horse\n")
+    token.write_text(TOKEN + "\n")
+    assert callboard(home, "serve", "--new-token").code == 0  # makes the store, under that passphrase
+    environment = {
+        **api(home),
+        "CALLBOARD_API_TOKEN": "",
+        "CALLBOARD_PASSPHRASE": "",
+        "CALLBOARD_API_TOKEN_FILE": str(token),
+        "CALLBOARD_PASSPHRASE_FILE": str(passphrase),
+    }
+    async with serving(home, "--port", "0", "--json", **environment) as process:
+        url, _ = await listening_url(process)
+        assert (await asked(url, "/metrics", TOKEN)).status_code == 200
+        process.send_signal(signal.SIGTERM)
+        assert (await ended(process))[0] == 0
+    for name in ("CALLBOARD_API_TOKEN_FILE", "CALLBOARD_PASSPHRASE_FILE"):
+        async with serving(home, "--port", "0", **{**environment, name: str(tmp_path / "absent")}) as process:
+            code, _, err = await ended(process)
+        assert (code, f"The file that {name} names cannot be read" in err) == (2, True)
+
+
+async def test_a_token_in_a_locked_store_needs_the_passphrase(home):
+    assert callboard(home, "serve", "--new-token").code == 0
+    environment = {**api(home), "CALLBOARD_API_TOKEN": "", "CALLBOARD_PASSPHRASE": ""}
+    async with serving(home, "--port", "0", **environment) as process:
+        code, _, err = await ended(process)
+    assert (code, "passphrase" in err) == (5, True)
+
+
+async def test_a_service_manager_is_told(home, tmp_path):
+    address = tmp_path / "notify"
+    with closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as manager:
+        manager.bind(str(address))
+        manager.settimeout(60)
+        environment = {"NOTIFY_SOCKET": str(address), "WATCHDOG_USEC": "200000"}
+        async with serving(home, "--port", "0", **api(home), **environment) as process:
+            told = [(await asyncio.to_thread(manager.recv, 4096)).decode() for _ in range(4)]
+            process.send_signal(signal.SIGTERM)
+            assert (await ended(process))[0] == 0
+        manager.settimeout(5)
+        while told[-1] != "STOPPING=1":
+            told.append(manager.recv(4096).decode())
+    assert re.fullmatch(r"READY=1\nSTATUS=http://127\.0\.0\.1:\d+", told[0])
+    assert told[1:4] == ["WATCHDOG=1"] * 3
+
+
+def test_the_unit_is_one_that_systemd_takes(tmp_path, capsys):
+    assert main(["serve", "--print-unit"]) == 0
+    text = capsys.readouterr().out
+    assert "@CALLBOARD@" not in text
+    if shutil.which("systemd-analyze") is None:
+        unavailable("systemd-analyze is not installed")
+    unit = tmp_path / "callboard.service"
+    unit.write_text(text)
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", str(unit)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    done = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", "--threshold=20", str(unit)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from app.api import exposition
 from app.api import metrics as module
 from services.errors import Category, ServiceError
 from services.events import SyncFinished
@@ -72,14 +73,16 @@ async def test_policies(services):
 
 
 async def test_each_probe_is_counted_once(services):
-    beats = tuple(Beat(1000 * number, HealthState.UP, 100.0) for number in range(3))
+    start = services.clock.now()
+    before = Beat(start - 1, HealthState.UP, 100.0)
+    beats = (before, *(Beat(start + 1000 * number, HealthState.UP, 100.0) for number in (1, 2, 3)))
     watched = check("system:disk", CheckKind.SYSTEM, "disk", beats=beats)
     services.health.shown = of_checks(watched)
     counted = ("callboard_probe_seconds_count", ("kind", "system"))
     async with client_of(api_of(services)) as ask:
         assert (await scraped(ask, services))[counted] == 3
         assert (await scraped(ask, services))[counted] == 3
-        more = (*beats[1:], Beat(9000, HealthState.DOWN), Beat(9999, HealthState.UP, 50.0))
+        more = (*beats[1:], Beat(start + 9000, HealthState.DOWN), Beat(start + 9999, HealthState.UP, 50.0))
         services.health.shown = of_checks(replace(watched, beats=more))
         assert (await scraped(ask, services))[counted] == 4
 
@@ -104,7 +107,7 @@ async def test_requests_by_route_and_syncs_by_their_end(services):
 
 
 async def test_labels_are_bounded(services, monkeypatch):
-    monkeypatch.setattr(module, "MOST_CHECKS", 10)
+    monkeypatch.setattr(exposition, "MOST_CHECKS", 10)
     many = agents(30)
     many[25] = replace(many[25], state=HealthState.DOWN, name="x" * 10_000, company="a\nb\u202e")
     twins = [check("agent:" + "y" * 200 + end, CheckKind.AGENT, "z", HealthState.DOWN) for end in "ab"]
