@@ -220,7 +220,11 @@ class Runner:
     def _fill(self) -> None:
         while self._ready and len(self._running) < self._concurrency:
             job = self._ready.popleft()
-            if job.id in self._running or job.id not in self.table:
+            if job.id not in self.table:
+                continue
+            if job.id in self._running:
+                # It takes longer than its interval: this time is left out, not all that follow.
+                self.table.begun(job.id, self._clock.monotonic())
                 continue
             self.table.begun(job.id, self._clock.monotonic())
             self._began(job)
