@@ -206,6 +206,9 @@ def _code(row: MessageRow) -> int:
     if row.state is MessageState.UNKNOWN:
         say(f"It is not known whether it was sent. Look again with: callboard message follow {row.id[:8]}")
         return ExitCode.FAILED
+    if row.state is MessageState.QUEUED:
+        say("It is being handed over, or the program that did was killed: that is settled after 3 minutes.")
+        return ExitCode.FAILED
     return ExitCode.DONE
 
 
@@ -275,6 +278,7 @@ async def _resend(services: Services, args: Namespace) -> int:
 async def _follow(services: Services, args: Namespace) -> int:
     row = await services.messages.get(args.message)
     await unlocked(services)
+    await services.messages.settle()
     row = await _followed(services, row, float(args.seconds), quiet=args.json)
     if args.json:
         emit_json("message", await _document(services, row))

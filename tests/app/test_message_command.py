@@ -74,6 +74,9 @@ class FakeMessages:
     async def events(self, message_id: str) -> list[MessageEventRow]:
         return [MessageEventRow(NOW, MessageState.QUEUED, "send", "")]
 
+    async def settle(self) -> tuple[MessageRow, ...]:
+        return ()
+
     async def follow(self, message_id: str, *, seconds: float):
         self.orders.append({"follow": message_id, "seconds": seconds})
         yield self.row

@@ -110,7 +110,8 @@ class Follower:
             if (row.state, row.remark) != shown:
                 shown = (row.state, row.remark)
                 yield row
-            if row.state.final or not row.followed or self._clock.monotonic() >= end:
+            settled = row.state.final or not (row.followed or row.state is MessageState.QUEUED)
+            if settled or self._clock.monotonic() >= end:
                 return
             await asyncio.sleep(_GLANCE_SECONDS)
             row = await self._service.get(row.id)
@@ -153,6 +154,8 @@ class Follower:
                 wait = await self._until_due()
             except ServiceError as error:
                 log.warning("messages could not be followed: %s", error.message)
+            except Exception:  # one message that breaks something must not end the following of all others
+                log.exception("messages could not be followed")
             # Not `wait_for`, which can lose a cancellation that comes at the moment of the event.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait):

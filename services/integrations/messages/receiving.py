@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -45,10 +47,22 @@ class Receiver:
         self._store = take
 
     async def whatsapp_challenge(self, query: Mapping[str, str]) -> Answer:
+        return await _answered(self._whatsapp_challenge(query))
+
+    async def whatsapp(self, headers: Mapping[str, str], body: bytes) -> Answer:
+        return await _answered(self._whatsapp(headers, body))
+
+    async def twilio(self, headers: Mapping[str, str], body: bytes, url: str) -> Answer:
+        return await _answered(self._twilio(headers, body, url))
+
+    async def chat(self, headers: Mapping[str, str], body: bytes) -> Answer:
+        return await _answered(self._chat(headers, body))
+
+    async def _whatsapp_challenge(self, query: Mapping[str, str]) -> Answer:
         tokens = [await self._secret(info, "verify_token") for info in await self._of(names.WHATSAPP)]
         return webhooks.challenge_of(query, tokens)
 
-    async def whatsapp(self, headers: Mapping[str, str], body: bytes) -> Answer:
+    async def _whatsapp(self, headers: Mapping[str, str], body: bytes) -> Answer:
         if len(body) > webhooks.MOST_BYTES:
             return webhooks.TOO_LARGE
         signers = [
@@ -67,7 +81,7 @@ class Receiver:
             ([by_number[number]] if number in by_number else signers, reported) for number, reported in found
         )
 
-    async def twilio(self, headers: Mapping[str, str], body: bytes, url: str) -> Answer:
+    async def _twilio(self, headers: Mapping[str, str], body: bytes, url: str) -> Answer:
         if len(body) > webhooks.MOST_BYTES:
             return webhooks.TOO_LARGE
         fields = dict(webhooks.parse_form(body))
@@ -84,7 +98,7 @@ class Receiver:
         reported = webhooks.read_twilio(fields, urlsplit(url).query)
         return await self._stored([] if reported is None else [(signers, reported)])
 
-    async def chat(self, headers: Mapping[str, str], body: bytes) -> Answer:
+    async def _chat(self, headers: Mapping[str, str], body: bytes) -> Answer:
         if len(body) > webhooks.MOST_BYTES:
             return webhooks.TOO_LARGE
         now = self._clock.now()
@@ -100,24 +114,21 @@ class Receiver:
 
     async def _stored(self, found: Iterable[tuple[list[IntegrationInfo], Reported]]) -> Answer:
         """Write every report to its message; what is about no message of ours is answered all the same."""
-        try:
-            database = await self._open_database()
-            for signers, reported in found:
-                ids = {info.id for info in signers if info.id is not None}
-                message_id = await database.read(
-                    lambda session, ids=ids, reported=reported: store.find_reported(  # type: ignore[misc]
-                        session, ids, reported.message_id, reported.provider_id
-                    )
+        database = await self._open_database()
+        for signers, reported in found:
+            ids = {info.id for info in signers if info.id is not None}
+            message_id = await database.read(
+                partial(
+                    store.find_reported,
+                    integration_ids=ids,
+                    message_id=reported.message_id,
+                    provider_id=reported.provider_id,
                 )
-                if message_id is None:
-                    continue
-                try:
-                    await self._store(message_id, reported.report, "report")
-                except UsageError:
-                    continue  # deleted in this moment
-        except ServiceError as error:
-            log.warning("a report could not be stored: %s", error.message)
-            return webhooks.TRY_AGAIN
+            )
+            if message_id is None:
+                continue
+            with suppress(UsageError):  # deleted in this moment
+                await self._store(message_id, reported.report, "report")
         return webhooks.OK
 
     async def _of(self, adapter: str) -> list[IntegrationInfo]:
@@ -130,3 +141,12 @@ class Receiver:
     async def _secret(self, info: IntegrationInfo, name: str) -> str:
         path = f"{info.secret_name}/{name}" if name else info.secret_name
         return await (await self._open_secrets()).get(path) or ""
+
+
+async def _answered(work: Awaitable[Answer]) -> Answer:
+    """What cannot be checked or stored now, the provider is asked to send again."""
+    try:
+        return await work
+    except ServiceError as error:
+        log.warning("a report could not be stored: %s", error.message)
+        return webhooks.TRY_AGAIN

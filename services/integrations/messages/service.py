@@ -37,7 +37,7 @@ from services.resilience import Policies, RateLimiter
 from services.security import Secret, SecretStore
 from services.storage import Database
 from services.storage.journal import record
-from services.storage.tables import Agent, Connection
+from services.storage.tables import Agent, Company, Connection
 
 if TYPE_CHECKING:
     from services.calls.service import CallService
@@ -114,7 +114,7 @@ class MessageService:
         Raises UsageError for what cannot be sent, before anything is written.
         """
         company_id = await self._integrations.company_id(company)
-        await self._require_agent(agent_id, company_id)
+        company = await self._checked_parties(company_id, agent_id)
         resolved = await self._choose(company_id, channel, integration)
         info = resolved.info
         adapter = await self._adapters.of(resolved)
@@ -263,6 +263,9 @@ class MessageService:
         deed = Deed(report.provider_id, {"state": report.state.value}) if state is EffectState.DONE else None
 
         def write(session: Session, effect: EffectRow) -> None:
+            other = store.holder(session, message, report.provider_id)
+            if other is not None:  # the same text twice, both answers lost, and one of them came through
+                raise cannot_tell(message.integration)
             store.apply(session, message.id, report, "settle", now, asked=retry)
 
         await self._effects.settle(message.id, state, cause=cause, actor="callboard", deed=deed, also=write)
@@ -337,18 +340,24 @@ class MessageService:
 
     # -- inside -----------------------------------------------------------------------------------
 
-    async def _require_agent(self, agent_id: int | None, company_id: int) -> None:
-        def read(session: Session) -> bool:
+    async def _checked_parties(self, company_id: int, agent_id: int | None) -> str:
+        """The company's name as it is written: its limits go by it. Raises UsageError for a foreign agent."""
+
+        def read(session: Session) -> tuple[str, bool]:
+            company = session.get(Company, company_id)
             own = select(Agent.id).join(Connection, col(Connection.id) == col(Agent.connection_id))
             own = own.where(Agent.id == agent_id, Connection.company_id == company_id)
-            return session.exec(own).first() is not None
+            known = agent_id is None or session.exec(own).first() is not None
+            return company.name if company is not None else "", known
 
-        if agent_id is not None and not await (await self._open_database()).read(read):
+        name, known = await (await self._open_database()).read(read)
+        if not known:
             raise UsageError(
-                f"There is no agent {agent_id} of that company",
+                f"There is no agent {agent_id} of {name}",
                 advice="list them with: callboard agents list",
                 code="unknown_agent",
             )
+        return name
 
     async def _choose(self, company_id: int, channel: Channel, name: str) -> Resolved:
         if name:

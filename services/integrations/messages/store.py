@@ -164,6 +164,18 @@ def provider_ids(session: Session, integration_id: int | None, since: int) -> fr
     return frozenset(each for each in found if each)
 
 
+def holder(session: Session, message: MessageRow, provider_id: str) -> str | None:
+    """The other message of the same integration that the provider's id belongs to already."""
+    if not provider_id:
+        return None
+    same = select(Message.id).where(Message.provider_id == provider_id, Message.id != message.id)
+    if message.integration_id is None:
+        same = same.where(col(Message.integration_id).is_(None), Message.adapter == message.adapter)
+    else:
+        same = same.where(Message.integration_id == message.integration_id)
+    return session.exec(same).first()
+
+
 def find_reported(
     session: Session, integration_ids: Collection[int], message_id: str, provider_id: str
 ) -> str | None:

@@ -7,11 +7,16 @@ import json
 
 import pytest
 
+from services.container import ServiceOptions, Services
 from services.errors import UsageError
 from services.integrations.effects import EffectState
 from services.integrations.messages import Channel, MessageState, Template
+from services.options import Gateway
 from services.resilience import Limits
+from services.security import MemoryStore
+from services.storage import DatabaseLocation
 from tests.services.integrations.messages.conftest import SMS_FROM, TO, World
+from tests.support.world import FakeClock
 
 SENDING, SENT, FAILED = MessageState.SENDING, MessageState.SENT, MessageState.FAILED
 DELIVERED, UNKNOWN, QUEUED = MessageState.DELIVERED, MessageState.UNKNOWN, MessageState.QUEUED
@@ -166,6 +171,44 @@ async def test_of_two_equal_messages_each_lost_one_finds_its_own(world):
     second = await world.until(second.id, DELIVERED)
     assert second.provider_id
     assert second.provider_id != first.provider_id
+
+
+async def test_of_two_equal_lost_messages_only_one_was_there(world):
+    """Both answers are lost, one order came through: it is found once, and nobody guesses about the other."""
+    await world.add_twilio()
+    await world.simulator.fault("drop:twilio:write:at=body:x1")
+    first = await sms(world)
+    await world.simulator.fault("drop:twilio:write:x1")
+    second = await sms(world)
+    for _ in range(12):
+        world.clock.advance(minutes=2)
+        await world.simulator.phone(advance_ms=2_000)
+        await world.messages.look_at_due()
+    rows = [await world.messages.get(each.id) for each in (first, second)]
+    assert sorted(row.state for row in rows) == [DELIVERED, UNKNOWN]
+    assert not any(row.followed for row in rows)
+
+
+async def test_the_environments_gateway_stands_in(simulator, tmp_path):
+    gateway = Gateway(f"{simulator.partners_url}/messages-gateway", simulator.key)
+    clock = FakeClock()
+    services = Services(
+        ServiceOptions(
+            database=DatabaseLocation(path=tmp_path / "callboard.db"),
+            secrets_file=tmp_path / "secrets.json",
+            gateways={"messages": gateway},
+        ),
+        clock=clock,
+        secrets=MemoryStore(),
+    )
+    try:
+        await services.companies.add("Acme")
+        row = await services.messages.send_message("ACME", Channel.SMS, TO, body="Hello")
+        assert (row.company, row.adapter, row.integration_id) == ("Acme", "http-messages", None)
+        assert not row.simulated
+        row = await World(services, simulator, clock).until(row.id, DELIVERED)
+    finally:
+        await services.aclose()
 
 
 async def test_resending_is_a_new_message_by_order(world):

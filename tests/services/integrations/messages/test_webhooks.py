@@ -12,12 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.errors import VaultLocked
 from services.http.client import Call
 from services.integrations.effects import EffectState
 from services.integrations.messages import Channel, MessageState, webhooks
 from services.integrations.messages.over_http import Line
 from services.resilience import Subject
-from services.security import Secret
+from services.security import MemoryStore, Secret
 from services.simulator.options import ACCOUNT_SID
 from services.simulator.partner_whatsapp import APP_SECRET, PHONE_NUMBER_ID
 from tests.services.integrations.messages.conftest import TO, World
@@ -196,6 +197,27 @@ async def test_what_is_signed_and_unreadable_is_answered_400(world):
     body = b"{}"
     assert (await world.messages.take_whatsapp(signed(body), body)).status == 200
     assert (await world.messages.take_whatsapp({}, b"x" * (webhooks.MOST_BYTES + 1))).status == 413
+
+
+class Locked(MemoryStore):
+    async def get(self, name):
+        raise VaultLocked("The secret store needs its passphrase", code="vault_locked")
+
+
+async def test_a_locked_store_asks_to_send_it_again(world):
+    await with_secrets(world)
+    row = await whatsapp(world)
+    body = batch({"id": row.provider_id, "status": "read", "timestamp": "1"})
+    open_secrets = world.messages._receiver._open_secrets
+
+    async def locked():
+        return Locked()
+
+    world.messages._receiver._open_secrets = locked
+    assert (await world.messages.take_whatsapp(signed(body), body)).status == 503
+    assert (await world.messages.get(row.id)).state is SENDING
+    world.messages._receiver._open_secrets = open_secrets
+    assert (await world.messages.take_whatsapp(signed(body), body)).status == 200
 
 
 # -- Twilio ---------------------------------------------------------------------------------------
