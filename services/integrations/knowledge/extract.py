@@ -161,7 +161,7 @@ def decode(data: bytes, name: str, declared: str = "", *, html: bool = False) ->
         names.append(meta[1].decode("ascii"))
     for encoding in [*names, "utf-8"]:
         try:
-            if codecs.lookup(encoding).name not in _NO_CHARSETS:
+            if codecs.lookup(encoding).name.replace("-", "_") not in _NO_CHARSETS:
                 return _checked(data.decode(encoding), name)
         except (LookupError, UnicodeError):
             continue

@@ -118,7 +118,7 @@ async def _once(url: str, options: FetchOptions) -> Page:
                 peer = _peer(url)
                 async with client.stream("GET", url) as response:
                     if response.is_redirect:
-                        url = checked_url(urljoin(url, response.headers.get("location", "")))
+                        url = _next(url, response.headers.get("location", ""))
                         continue
                     if not response.is_success:
                         raise _refused(peer, response, options.clock)
@@ -134,6 +134,13 @@ async def _once(url: str, options: FetchOptions) -> Page:
             code="redirects",
         )
     raise failure
+
+
+def _next(url: str, location: str) -> str:
+    try:
+        return checked_url(urljoin(url, location))
+    except ValueError:
+        return checked_url(location)
 
 
 async def _body(response: httpx.Response, peer: Peer) -> bytes:

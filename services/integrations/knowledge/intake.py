@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote_to_bytes, urlsplit
 
 from services.clock import Clock
 from services.errors import ServiceError, UsageError
@@ -31,7 +32,7 @@ class Original:
 
 async def from_file(file: Path | str) -> Original:
     """A file of this machine by its path, or by the address it was stored under. Raises UsageError."""
-    path = Path(unquote(urlsplit(file).path)) if isinstance(file, str) else file
+    path = Path(os.fsdecode(unquote_to_bytes(urlsplit(file).path))) if isinstance(file, str) else file
     data, address = await asyncio.to_thread(_file, path)
     return Original(SourceKind.FILE, address, path.name, data)
 

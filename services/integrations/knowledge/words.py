@@ -90,7 +90,9 @@ def same_stem(one: str, other: str) -> bool:
         if left != right:
             break
         shared += 1
-    return shared >= 4 and shared >= min(len(one), len(other)) - 2 and max(len(one), len(other)) - shared <= 4
+    shorter, longer = sorted((len(one), len(other)))
+    alike = shared == shorter >= 4 or shared >= max(5, shorter - 3)
+    return alike and longer - shared <= 6
 
 
 def _bare(word: str) -> str:
