@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from services.demo import Demo
     from services.health.service import HealthService
     from services.integrations.bookings import BookingService
+    from services.integrations.crm import CrmService
     from services.integrations.effects import Effects
     from services.integrations.knowledge import KnowledgeService
     from services.integrations.llm import Orchestrator
@@ -53,7 +54,7 @@ class OutsideServices:
     @cached_property
     def integrations(self) -> IntegrationService:
         from services.integrations.adapters import adapters_of
-        from services.integrations.registry import IntegrationService
+        from services.integrations.registry import IntegrationService, Kind
 
         return IntegrationService(
             self.open_database,
@@ -63,6 +64,13 @@ class OutsideServices:
             adapters=adapters_of(partners=self.options.partners_folder),
             gateways={kind: (gateway.url, gateway.key) for kind, gateway in self.options.gateways.items()},
             addresses=self.demo.partner_addresses if self.demo is not None else None,
+            probes={
+                Kind.MESSAGES: lambda resolved: self.messages.probe(resolved),
+                Kind.BOOKINGS: lambda resolved: self.bookings.probe(resolved),
+                Kind.KNOWLEDGE: lambda resolved: self.knowledge.probe(resolved),
+                Kind.CRM: lambda resolved: self.crm.probe(resolved),
+                Kind.LLM: lambda resolved: self.orchestrator.probe(resolved),
+            },
         )
 
     @cached_property
@@ -114,6 +122,19 @@ class OutsideServices:
             self.bus,
             self.clock,
             partners=PartnerCatalogue(self.options.partners_folder),
+            limiter=self.policies.limiter(),
+            timeout=self.options.request_timeout_seconds,
+        )
+
+    @cached_property
+    def crm(self) -> CrmService:
+        from services.integrations.crm import CrmService
+
+        return CrmService(
+            self.integrations,
+            self.effects,
+            self.policies,
+            self.clock,
             limiter=self.policies.limiter(),
             timeout=self.options.request_timeout_seconds,
         )
@@ -179,6 +200,6 @@ class OutsideServices:
 
     async def close_outside(self) -> None:
         """Close those that were built, first what asks the others."""
-        for name in ("health", "orchestrator", "messages", "bookings", "knowledge"):
+        for name in ("health", "orchestrator", "messages", "bookings", "crm", "knowledge"):
             if name in self.__dict__:
                 await getattr(self, name).aclose()

@@ -5,10 +5,10 @@ Adding a member keeps a contract's number; taking one away or changing its meani
 
 from __future__ import annotations
 
-from app.schemas import api, core, health, knowledge, messages
+from app.schemas import api, core, health, integrations, knowledge, messages
 from app.schemas.shapes import Schema
 
-_AREAS = (core, api, knowledge, messages, health)
+_AREAS = (core, api, knowledge, messages, health, integrations)
 
 SUMMARIES: dict[str, str] = {kind: text for area in _AREAS for kind, text in area.SUMMARIES.items()}
 """Which command prints each kind."""
