@@ -103,8 +103,8 @@ class HealthScreen(PanelKeys, Frame):
         view = self.live.health
         near = self.board.fold_of(self.panels.current) if isinstance(self.panels.current, str) else None
         self._set_time()
-        self.painter.rearranged()
         panels = self.board.panels(view) if view is not None else []
+        self.painter.rearranged()
         if isinstance(self.panels.current, str) and near is None:
             near = self.board.fold_of(self.panels.current)
         self.panels.note = self._note(view)

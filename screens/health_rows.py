@@ -24,7 +24,7 @@ from screens.health_words import (
 )
 from screens.textfit import cut, display, fit, width_of
 from screens.widgets.line import Piece
-from screens.widgets.panels import Panel, Side
+from screens.widgets.panels import BESIDE, Panel, Side
 from services.health.model import CheckKind, CheckView
 
 GAP = 2
@@ -67,11 +67,15 @@ class HealthPainter:
         self._board, self._glyphs, self._zone = board, glyphs, zone
         self._columns: dict[tuple[str, int], Columns] = {}
         self._names: dict[Side | None, int] = {}
+        self._ids: tuple[str, ...] = ()
 
     def rearranged(self) -> None:
         """Other checks are shown: their columns are measured again."""
         self._columns.clear()
-        self._names.clear()
+        ids = tuple(self._board.checks)
+        if ids != self._ids:
+            self._ids = ids
+            self._names.clear()
 
     # -- screens.widgets.panels.Painter -----------------------------------------------------------
 
@@ -102,14 +106,17 @@ class HealthPainter:
         return columns
 
     def _measure(self, panel: Panel, width: int) -> Columns:
-        checks = [check for item in panel.items if (check := self._board.checks.get(str(item))) is not None]
-        small = width < SMALL
+        # Where panels lie under one another their columns stand in line, where there are two, those of each.
+        small, stacked = width < SMALL, SMALL <= width < BESIDE - 5
+        known = self._board.checks
+        checks = [check for item in panel.items if (check := known.get(str(item))) is not None]
+        if stacked and panel.key != CheckKind.AGENT:
+            checks = [check for check in known.values() if check.kind is not CheckKind.AGENT]
         instead = small and panel.key in (CheckKind.PROVIDER, CheckKind.INTEGRATION)
         most = 14 if small else 16 if width < 90 else 24
         if panel.key == CheckKind.AGENT and width < 70:
             most = 22  # nothing but what is to say stands beside it
-        # Where panels lie under one another their columns stand in line, where there are two, those of each.
-        name = max(8, min(self._longest_name(panel.side if small or width >= 90 else None), most))
+        name = max(8, min(self._longest_name(None if stacked else panel.side), most))
         says = 0 if instead else LEAST_SAYS.get(panel.key, USUAL_SAYS)
         room = width - SIGN - name - (says + GAP if says else 0)
         chosen: dict[str, int] = {}

@@ -64,8 +64,8 @@ class Painter(Protocol):
         """One line, at most `width` columns."""
 
 
-Cell = tuple[Panel, int]
-"""A panel and which of its lines; the title is -1."""
+Cell = tuple[int, int]
+"""The number of a panel and which of its lines; the title is -1."""
 TITLE = -1
 
 
@@ -101,6 +101,7 @@ class Panels(ScrollView, can_focus=False):
         self._places: dict[Hashable, tuple[int, int]] = {}
         """Line and column of each item, in reading order."""
         self._drawn: dict[int, Strip] = {}
+        self._styles_made: dict[Tone | str, Style] = {}
         self._width = 0
 
     # -- what is shown ----------------------------------------------------------------------------
@@ -111,8 +112,6 @@ class Panels(ScrollView, can_focus=False):
         place = self._places.get(self.current, (0, 0))
         self.panels = panels
         if same and self._width == self.scrollable_content_region.width:
-            cells = {panel.key: panel for panel in panels}
-            self._rows = [tuple(cell and (cells[cell[0].key], cell[1]) for cell in row) for row in self._rows]
             self.sync()
             return
         self._lay_out()
@@ -137,35 +136,32 @@ class Panels(ScrollView, can_focus=False):
     def _lay_out(self) -> None:
         self._width = width = self.scrollable_content_region.width
         self._drawn.clear()
-        by_side = {side: [panel for panel in self.panels if panel.side is side] for side in Side}
-        left, right = by_side[Side.LEFT], by_side[Side.RIGHT]
+        full, left, right = (self._cells_of(side) for side in Side)
         self._rows = []
         if width >= BESIDE and left and right:
-            self._rows += [(cell,) for cell in _cells(by_side[Side.FULL])]
-            self._rows += list(zip_longest(_cells(left), _cells(right)))
+            self._rows += [(cell,) for cell in full]
+            self._rows += list(zip_longest(left, right))
         else:
-            self._rows += [(cell,) for cell in _cells(self.panels)]
+            self._rows += [(cell,) for cell in self._cells_of(*Side)]
         if self._rows and width >= FRAMED:
             self._rows.append(())
-        self._places = {}
-        places = [
-            (panel.items[line], (number, column))
+        found = [
+            (cell, (number, column))
             for number, row in enumerate(self._rows)
             for column, cell in enumerate(row)
-            if cell is not None
-            for panel, line in (cell,)
-            if line != TITLE
+            if cell is not None and cell[1] != TITLE
         ]
-        order = {panel.key: number for number, panel in enumerate(self.panels)}
-        places.sort(key=lambda each: (order[self._cell(*each[1])[0].key], each[1]))
-        self._places.update(places)
+        self._places = {self.panels[panel].items[line]: place for (panel, line), place in sorted(found)}
         self.virtual_size = Size(width, len(self._rows))
         self.refresh()
 
-    def _cell(self, row: int, column: int) -> Cell:
-        cell = self._rows[row][column]
-        assert cell is not None  # noqa: S101 - places are those of cells
-        return cell
+    def _cells_of(self, *sides: Side) -> list[Cell]:
+        return [
+            (number, line)
+            for number, panel in enumerate(self.panels)
+            if panel.side in sides
+            for line in range(TITLE, len(panel.items))
+        ]
 
     def _nearest(self, row: int, column: int) -> Hashable | None:
         """The item closest to a place, in its column if that has one."""
@@ -256,7 +252,7 @@ class Panels(ScrollView, can_focus=False):
         column = 1 if len(cells) > 1 and event.x > self._split[0] + 1 else 0
         cell = cells[column] if column < len(cells) else None
         if cell is not None and cell[1] != TITLE:
-            self.move_to(cell[0].items[cell[1]])
+            self.move_to(self.panels[cell[0]].items[cell[1]])
             if event.chain == 2:
                 self.post_message(self.Opened())
 
@@ -264,6 +260,7 @@ class Panels(ScrollView, can_focus=False):
 
     def notify_style_update(self) -> None:
         self._drawn.clear()
+        self._styles_made.clear()
         super().notify_style_update()
 
     def render_line(self, y: int) -> Strip:
@@ -283,10 +280,15 @@ class Panels(ScrollView, can_focus=False):
         return left, inner - left
 
     def _style(self, name: Tone | str) -> Style:
-        return self.get_component_rich_style(f"panel--{name}")
+        """The style of a piece; `blank` is the widget's own."""
+        style = self._styles_made.get(name)
+        if style is None:
+            made = self.rich_style if name == "blank" else self.get_component_rich_style(f"panel--{name}")
+            style = self._styles_made[name] = made
+        return style
 
     def _strip(self, number: int) -> Strip:
-        width, blank = self.scrollable_content_region.width, self.rich_style
+        width, blank = self.scrollable_content_region.width, self._style("blank")
         if not self._rows:
             return self._note_line(number, width, blank)
         if number >= len(self._rows):
@@ -325,10 +327,10 @@ class Panels(ScrollView, can_focus=False):
         return frame[BOTTOM_LEFT] + rule + frame[BOTTOM_RIGHT]
 
     def _content(self, cell: Cell | None, width: int) -> list[Segment]:
-        blank = self.rich_style
+        blank = self._style("blank")
         if cell is None:
             return [Segment(" " * width, blank)]
-        panel, line = cell
+        panel, line = self.panels[cell[0]], cell[1]
         if line == TITLE:
             return self._title(panel, width)
         item = panel.items[line]
@@ -376,10 +378,6 @@ class Panels(ScrollView, can_focus=False):
         text, tone = self.note[number]
         pad = Segment(" " * max(0, (width - width_of(text)) // 2), blank)
         return Strip([pad, Segment(text, self._style(tone))]).adjust_cell_length(width, blank)
-
-
-def _cells(panels: Sequence[Panel]) -> list[Cell]:
-    return [(panel, line) for panel in panels for line in range(TITLE, len(panel.items))]
 
 
 def _difference(old: list[Segment], new: list[Segment]) -> tuple[int, int]:
