@@ -1,0 +1,301 @@
+"""`callboard integration`, `booking` and `crm` as an operator has them, against the simulator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from services.security import vault
+from tests.support.office import Office, Said, simulator_in_a_thread
+from tests.support.simulator import RunningSimulator
+
+CANARY = "canary-4f1c9e77-in-the-mine"
+TABLE = (
+    "--at",
+    "2027-03-01T19:30",
+    "--party",
+    "2",
+    "--name",
+    "Ann Smith",
+    "--phone",
+    "+49301",
+    "--email",
+    "a@b.de",
+)
+DAY = ("--day", "2027-03-01", "--party", "2")
+
+
+@pytest.fixture(scope="module")
+def simulator() -> Iterator[RunningSimulator]:
+    with simulator_in_a_thread() as running:
+        yield running
+
+
+@pytest.fixture
+def office(
+    tmp_path: Path,
+    simulator: RunningSimulator,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Iterator[Office]:
+    monkeypatch.setattr(vault, "_N", 2**10)
+    made = Office(tmp_path / "home", simulator, monkeypatch, capsys)
+    assert made("company", "add", "acme").code == 0
+    yield made
+    made.mend()
+
+
+def connect(office: Office, adapter: str, path: str, *more: str) -> Said:
+    url = f"{office.simulator.partners_url}/{path}"
+    words = ("integration", "add", adapter, "--company", "acme", "--url", url, "--key-stdin", *more)
+    return office(*words, stdin=f"{office.simulator.key}\n")
+
+
+def opentable(office: Office) -> Said:
+    base = f"{office.simulator.partners_url}/opentable"
+    options = ("rid=17", "client_id=cb", "timezone=Europe/Berlin", f"oauth_url={base}")
+    return connect(office, "opentable", "opentable", *[word for each in options for word in ("--set", each)])
+
+
+def test_one_is_added_tested_switched_and_removed(office: Office) -> None:
+    added = connect(office, "hubspot", "hubspot", "--json")
+    assert added.code == 0
+    assert "It works: HubSpot answers" in added.err
+    info = added.json["integration"]
+    assert (info["company"], info["kind"], info["origin"]) == ("acme", "crm", "company")
+    number = str(info["id"])
+    assert office("integration", "test", number, "--json").json["checks"][0]["ok"]
+    assert office("integration", "disable", number).out == "Switched off hubspot (crm).\n"
+    states = {
+        each["name"]: each["enabled"] for each in office("integration", "list", "--json").json["integrations"]
+    }
+    assert states["hubspot"] is False
+    assert "off" in office("integration", "list", "--company", "acme").out
+    assert office("integration", "enable", number).code == 0
+    assert office("integration", "remove", number, "--yes", "--json").json["integration"]["name"] == "hubspot"
+    assert office("integration", "remove", number, "--yes").code == 2
+    listed = office("integration", "list", "--json").json["integrations"]
+    assert {each["origin"] for each in listed} == {"simulation"}
+    actions = office("audit").out
+    for action in ("integration.add", "integration.disable", "integration.enable", "integration.remove"):
+        assert action in actions
+
+
+def test_a_secret_comes_from_a_variable_and_is_shown_nowhere(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HUBSPOT_TOKEN", CANARY)
+    url = f"{office.simulator.partners_url}/hubspot"
+    added = office("integration", "add", "hubspot", "--url", url, "--key-env", "HUBSPOT_TOKEN")
+    assert added.code == 5
+    assert "refused the key" in added.err
+    assert "it is stored: callboard integration test 1" in added.err
+    said = [
+        added,
+        office("integration", "list", "--json"),
+        office("integration", "test"),
+        office("audit", "--json"),
+    ]
+    assert all(CANARY not in each.out + each.err for each in said)
+    for file in office.home.rglob("*"):
+        assert not file.is_file() or CANARY.encode() not in file.read_bytes()
+    rotated = office("integration", "rotate", "1", "--key-stdin", stdin=f"{office.simulator.key}\n")
+    assert rotated.code == 0
+    assert office("integration", "test").code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("add", "hubspto", "--key-stdin"), "Did you mean hubspot?"),
+        (("add", "hubspot", "--company", "acne", "--key-stdin"), "acme"),
+        (("add", "hubspot"), "no terminal to ask"),
+        (("add", "hubspot", "--key-stdin", "--set", "pipeline"), "is not NAME=VALUE"),
+        (("add", "hubspot", "--key-stdin", "--set", "pipelin=x"), "Did you mean pipeline?"),
+        (("add", "http-crm", "--key-stdin"), "needs an address"),
+        (("add", "opentable", "--key-stdin"), "needs the option rid"),
+        (("add", "hubspot", "--key-stdin", "--url", "http://example.com"), "plain http"),
+        (("rotate", "9", "--key-stdin"), "There is no integration 9"),
+        (("test", "9"), "There is no integration 9"),
+        (("remove", "x"), "invalid int value"),
+        (("partners", "opentabel"), "Did you mean opentable?"),
+    ],
+)
+def test_wrong_words_are_told_and_nothing_is_stored(
+    office: Office, words: tuple[str, ...], message: str
+) -> None:
+    said = office("integration", *words, stdin="some-secret-1\n")
+    assert said.code == 2
+    assert message in said.err
+    assert all(each["id"] is None for each in office("integration", "list", "--json").json["integrations"])
+
+
+def test_what_can_be_added_and_who_is_known(office: Office) -> None:
+    adapters = {each["name"]: each for each in office("integration", "adapters", "--json").json["adapters"]}
+    assert adapters["hubspot"]["secret"] == "private-app token"
+    assert {"name": "rid", "required": True}.items() <= adapters["opentable"]["options"][0].items()
+    text = office("integration", "adapters", "--kind", "bookings").out
+    assert "--set rid=… (required)" in text
+    assert "hubspot" not in text
+    partners = office("integration", "partners", "--json").json["partners"]
+    assert [each["partner"] for each in partners] == ["doctolib", "opentable", "toast"]
+    assert "none of this was tried with OpenTable" in office("integration", "partners", "opentable").out
+    assert "{at|local}" in office("integration", "partners", "--explain").out
+
+
+def test_a_wrong_mapping_file_is_told_with_its_line(office: Office) -> None:
+    folder = office.home / "data" / "partners"
+    folder.mkdir(parents=True)
+    (folder / "bistro.yaml").write_text("partner: bistro\ntitel: Bistro\n")
+    said = office("integration", "partners", "--json")
+    assert said.code == 3
+    assert (
+        "bistro.yaml, line 2: there is no titel here; did you mean title?"
+        in said.json["problems"][0]["message"]
+    )
+    assert "bistro.yaml, line 2" in said.err
+    assert office("booking", "availability", "acme", "bistro", *DAY).code == 2
+    assert office("booking", "availability", "acme", "opentable", *DAY).code == 0
+
+
+# Bookings
+
+
+def test_a_table_is_found_booked_listed_and_cancelled(office: Office) -> None:
+    assert opentable(office).code == 0
+    slots = office("booking", "availability", "acme", "opentable", *DAY, "--json").json["slots"]
+    assert len(slots) == 20
+    assert slots[0]["local"] == "2027-03-01T17:00+01:00"
+    assert not slots[0]["simulated"]
+    booked = office("booking", "reserve", "acme", "opentable", *TABLE, "--key", "k-1", "--json")
+    assert booked.code == 0
+    booking = booked.json["booking"]
+    assert (booking["state"], booking["route"], booking["fresh"]) == ("confirmed", "direct", True)
+    again = office("booking", "reserve", "acme", "opentable", *TABLE, "--key", "k-1")
+    assert again.code == 0
+    assert "It was there before" in again.err
+    assert "2027-03-01 19:30" in office("booking", "list", "acme").out
+    cancelled = office("booking", "cancel", booking["id"][:8], "--json").json["booking"]
+    assert cancelled["state"] == "cancelled"
+    assert office("booking", "cancel", booking["id"][:8]).code == 2
+    listed = office("booking", "list", "--state", "cancelled", "--json").json["bookings"]
+    assert [each["id"] for each in listed] == [booking["id"]]
+
+
+def test_a_lost_answer_has_to_be_settled(office: Office) -> None:
+    base = f"{office.simulator.partners_url}/toast"
+    options = ("restaurant=r", "client_id=c", "dining_option=d", "timezone=America/New_York")
+    words = [word for each in options for word in ("--set", each)]
+    assert connect(office, "toast", "toast", *words).code == 0
+    assert base
+    office.fault("drop:at=body:toast:write")
+    lost = office("booking", "reserve", "acme", "toast", *TABLE, "--key", "k-2", "--json")
+    assert lost.code == 1
+    assert lost.json["error"]["code"] == "unknown_outcome"
+    office.mend()
+    again = office("booking", "reserve", "acme", "toast", *TABLE, "--key", "k-2")
+    assert again.code == 1
+    assert "unknown" in again.out
+    (unknown,) = office("booking", "list", "--state", "unknown", "--json").json["bookings"]
+    settled = office("booking", "settle", unknown["id"][:8], "confirmed", "--provider-id", "T-1", "--json")
+    assert settled.json["booking"]["provider_id"] == "T-1"
+    assert office("booking", "reserve", "acme", "toast", *TABLE, "--key", "k-2").code == 0
+    assert "booking.settle" in office("audit").out
+
+
+def test_without_anything_it_is_simulated_and_says_so(office: Office) -> None:
+    said = office("booking", "reserve", "acme", "opentable", *TABLE)
+    assert said.code == 0
+    assert "simulated: nothing was booked" in said.out
+    assert "(simulated)" in office("booking", "availability", "acme", "opentable", *DAY).err
+    assert office("booking", "list", "--json").json["bookings"][0]["simulated"]
+    taken = office("booking", "reserve", "acme", "opentable", *TABLE)
+    assert taken.code == 1
+    assert "callboard booking availability" in taken.err
+    wrong = office(
+        "booking", "reserve", "acme", "opentable", *TABLE[:-2], "--at", "2027-03-28T02:30", *TABLE[2:]
+    )
+    assert wrong.code in (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("availability", "acme", "toast", *DAY), "Toast does not offer availability"),
+        (("availability", "acme", "opentabel", *DAY), "Did you mean opentable?"),
+        (("availability", "acme", "opentable", "--day", "monday"), "is no day"),
+        (("reserve", "acme", "opentable", "--party", "0", *TABLE[:2]), "not a whole number from 1 on"),
+        (("reserve", "nobody", "opentable", *TABLE), "no company"),
+        (("cancel", "zzz"), "no booking that begins"),
+        (("settle", "zzz", "confirmed"), "no booking that begins"),
+        (("execute", "acme", "opentable", "menu", "--set", "x"), "is not NAME=VALUE"),
+    ],
+)
+def test_wrong_words_of_bookings_are_told(office: Office, words: tuple[str, ...], message: str) -> None:
+    said = office("booking", *words)
+    assert said.code == 2
+    assert message in said.err
+
+
+def test_any_action_goes_through_the_gateway(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INTEGRATION_API_URL", f"{office.simulator.partners_url}/bookings")
+    monkeypatch.setenv("INTEGRATION_API_KEY", office.simulator.key)
+    done = office("booking", "execute", "acme", "opentable", "send_menu", "--set", "count=2", "--json")
+    assert done.code == 0
+    execution = done.json["execution"]
+    assert (execution["route"], execution["state"]) == ("gateway", "done")
+    assert execution["result"]["action"] == "send_menu"
+    assert "by gateway: done" in office("booking", "execute", "acme", "toast", "ping").out
+    assert "environment" in office("integration", "list").out
+
+
+# CRM
+
+
+def test_a_contact_a_deal_and_a_note(office: Office) -> None:
+    assert connect(office, "hubspot", "hubspot").code == 0
+    mail = "ann@example.com"
+    made = office("crm", "contact", "acme", "--email", mail, "--first-name", "Ann", "--json").json["record"]
+    assert (made["state"], made["existed"], made["system"]) == ("done", False, "HubSpot")
+    again = office("crm", "contact", "acme", "--email", mail)
+    assert again.out.startswith(f"There was already contact {made['id']}")
+    changed = office(
+        "crm", "contact", "acme", "--update", mail, "--phone", "+49301", "--set", "jobtitle=boss"
+    )
+    assert changed.out.startswith("Changed contact")
+    assert (
+        office("crm", "deal", "acme", "--name", "Renewal", "--amount", "12.50", "--contact", mail).code == 0
+    )
+    assert office("crm", "note", "acme", "--contact", mail, "--body", "Called").code == 0
+    found = office("crm", "search", "acme", "contact", "ann", "--json").json
+    assert found["records"][0]["fields"]["phone"] == "+49301"
+    assert "Renewal" in office("crm", "search", "acme", "deal", "--where", "amount=12.50").out
+    assert "Called" in office("crm", "search", "acme", "note").out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("contact", "acme"), "Nothing is said about the contact"),
+        (("contact", "acme", "--email", "ann"), "is no e-mail address"),
+        (("deal", "acme", "--name", "x", "--amount", "1,5"), "is no amount"),
+        (("deal", "acme", "--name", "x", "--closes", "soon"), "is no day"),
+        (("deal", "acme", "--name", "x", "--contact", "no@example.com"), "has no contact"),
+        (("note", "acme", "--body", "x"), "belongs to a contact or a deal"),
+        (("search", "acme", "person"), "invalid choice"),
+        (("search", "acme", "deal", "--where", "x"), "--where"),
+    ],
+)
+def test_wrong_words_of_the_crm_are_told(office: Office, words: tuple[str, ...], message: str) -> None:
+    said = office("crm", *words)
+    assert said.code == 2
+    assert message in said.err
+
+
+def test_help_of_every_command_names_examples(office: Office) -> None:
+    for command in ("integration", "booking", "crm"):
+        said = office(command, "--help")
+        assert said.code == 0
+        assert "examples:" in said.out
