@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from services.errors import Category, ServiceError
-from services.resilience import BreakerOptions, BreakerState, Outcome
+from services.resilience import BreakerOptions, BreakerState, BreakerView, Outcome
 from services.resilience.breaker import Breaker, Machine, Permit, Refusal, breaker_open
 from tests.support.fake_time import FakeTime
 
@@ -166,6 +167,161 @@ async def test_a_released_call_makes_room_for_the_next(fake_time: FakeTime) -> N
 
 def test_every_wait_is_told_as_at_least_a_second() -> None:
     assert "in 1 s" in breaker_open("It", Refusal(0.0)).message
+
+
+# -- shared ---------------------------------------------------------------------------------------
+
+
+class Elsewhere:
+    """Breakers kept outside of the process, here in memory; they can be lost."""
+
+    def __init__(self, time: FakeTime, options: BreakerOptions) -> None:
+        self.time, self.machine = time, Machine(options)
+        self.lost = False
+        self.later: list[Outcome] = []
+
+    def seen(self) -> BreakerView:
+        if self.lost:
+            raise ServiceError("It is lost", code="store_lost")
+        return self.machine.view(self.time.seconds)
+
+    async def admit(self, name: str, options: BreakerOptions) -> tuple[Permit | Refusal, BreakerView]:
+        self.seen()
+        answer = self.machine.admit(self.time.seconds)
+        if isinstance(answer, Permit):
+            answer = replace(answer, shared=True)
+        return answer, self.seen()
+
+    async def report(
+        self, name: str, options: BreakerOptions, permit: Permit, outcome: Outcome
+    ) -> BreakerView:
+        self.seen()
+        self.machine.report(permit, outcome, self.time.seconds)
+        return self.seen()
+
+    def report_later(self, name: str, options: BreakerOptions, permit: Permit, outcome: Outcome) -> None:
+        self.later.append(outcome)
+        self.machine.report(permit, outcome, self.time.seconds)
+
+    async def view(self, name: str, options: BreakerOptions) -> BreakerView:
+        return self.seen()
+
+    async def force(self, name: str, options: BreakerOptions, *, open_it: bool) -> BreakerView:
+        self.seen()
+        if open_it:
+            self.machine.trip(self.time.seconds)
+        else:
+            self.machine.reset()
+        return self.seen()
+
+
+class Shared:
+    """A breaker on such, and what it told."""
+
+    def __init__(self, time: FakeTime, **options: Any) -> None:
+        self.time = time
+        self.elsewhere = Elsewhere(time, BreakerOptions(**options))
+        self.told: list[tuple[BreakerState, bool]] = []
+        self.breaker = Breaker(
+            "It", self.elsewhere.machine.options, time, shared=self.elsewhere, on_change=self.tell
+        )
+
+    def tell(self) -> None:
+        view = self.breaker.view()
+        assert view.shared is not view.degraded
+        self.told.append((view.state, view.degraded))
+
+    async def fail(self, times: int) -> None:
+        for _ in range(times):
+            await self.breaker.failed(await self.breaker.admit())
+
+
+async def test_what_others_did_counts(fake_time: FakeTime) -> None:
+    shared = Shared(fake_time)
+    breaker, machine = shared.breaker, shared.elsewhere.machine
+    assert breaker.view().shared
+    for _ in range(4):
+        machine.failed(admitted(machine, fake_time.seconds), fake_time.seconds)
+    await shared.fail(1)
+    fake_time.seconds += 12
+    view = breaker.view()
+    assert (view.state, view.failures, view.reopens_in) == (OPEN, 5, 18)
+    with pytest.raises(ServiceError, match="in 18 s"):
+        await breaker.admit()
+    machine.reset()
+    assert await breaker.refresh()
+    assert breaker.view().state is CLOSED
+    assert shared.told == [(OPEN, False), (CLOSED, False)]
+
+
+async def test_lost_it_goes_on_from_what_was_known(fake_time: FakeTime) -> None:
+    shared = Shared(fake_time)
+    breaker = shared.breaker
+    await shared.fail(5)
+    fake_time.seconds += 10
+    shared.elsewhere.lost = True
+    with pytest.raises(ServiceError, match="in 20 s"):
+        await breaker.admit()
+    assert breaker.view().degraded
+    fake_time.seconds += 20
+    permit = await breaker.admit()
+    assert (bool(permit.probe), permit.shared) == (True, False)
+    assert breaker.view().probing == 1
+    await breaker.succeeded(permit)
+    await breaker.succeeded(await breaker.admit())
+    assert breaker.view().state is CLOSED
+    assert not await breaker.refresh()
+    assert shared.told == [(OPEN, False), (OPEN, True), (HALF_OPEN, True), (CLOSED, True)]
+    shared.elsewhere.lost = False
+    assert await breaker.refresh()
+    assert (breaker.view().state, breaker.view().shared) == (OPEN, True), "the others know better"
+
+
+async def test_what_the_lost_store_could_not_be_told_counts_here(fake_time: FakeTime) -> None:
+    shared = Shared(fake_time, failure_threshold=2)
+    breaker = shared.breaker
+    permits = [await breaker.admit() for _ in range(3)]
+    shared.elsewhere.lost = True
+    await breaker.released(permits[0])
+    assert breaker.view().failures == 0
+    await breaker.failed(permits[1])
+    await breaker.failed(permits[2])
+    assert (breaker.view().state, breaker.view().degraded) == (OPEN, True)
+    assert shared.told == [(CLOSED, True), (OPEN, True)]
+
+
+async def test_what_was_let_through_alone_says_nothing_to_the_others(fake_time: FakeTime) -> None:
+    shared = Shared(fake_time, failure_threshold=1)
+    breaker = shared.breaker
+    shared.elsewhere.lost = True
+    permit = await breaker.admit()
+    shared.elsewhere.lost = False
+    await breaker.refresh()
+    await breaker.failed(permit)
+    assert breaker.view().state is shared.elsewhere.machine.state is CLOSED
+
+
+@pytest.mark.parametrize("lost", [False, True])
+async def test_by_hand_it_obeys_with_and_without_the_others(fake_time: FakeTime, lost: bool) -> None:
+    shared = Shared(fake_time)
+    shared.elsewhere.lost = lost
+    await shared.breaker.trip()
+    assert (shared.breaker.view().state, shared.breaker.view().degraded) == (OPEN, lost)
+    await shared.breaker.reset()
+    assert shared.breaker.view().state is CLOSED
+    assert shared.told == [(OPEN, lost), (CLOSED, lost)]
+
+
+async def test_a_cancelled_call_gives_its_shared_place_back_without_waiting(fake_time: FakeTime) -> None:
+    shared = Shared(fake_time)
+    await shared.breaker.trip()
+    fake_time.seconds += 30
+    permit = await shared.breaker.admit()
+    assert shared.breaker.view().probing == 1
+    shared.breaker.release(permit)
+    assert shared.elsewhere.later == [Outcome.RELEASED]
+    assert shared.breaker.view().probing == 0
+    assert (await shared.breaker.admit()).probe
 
 
 # -- against a model ------------------------------------------------------------------------------

@@ -109,6 +109,14 @@ def test_of_several_full_windows_the_longest_wait_decides(fake_time: FakeTime) -
     assert windows.take_now(ACME, limits) == Decision(False, Level.ACCOUNT, "hour", 0, 3599.0)
 
 
+def test_grants_of_one_moment_leave_at_one_moment(fake_time: FakeTime) -> None:
+    windows = MemoryWindows(fake_time)
+    limits = ((Level.USER, Limits(minute=0, burst=3)),)
+    assert [windows.take_now(ACME, limits).remaining for _ in range(3)] == [2, 1, 0]
+    fake_time.seconds += 1
+    assert windows.take_now(ACME, limits) == Decision(True, Level.USER, "burst", 2)
+
+
 def test_a_name_belongs_to_its_account_and_its_level(fake_time: FakeTime) -> None:
     windows = MemoryWindows(fake_time)
     limits = everybody(Limits(minute=1))
