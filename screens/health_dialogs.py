@@ -15,7 +15,7 @@ from textual.widgets import Input, Static
 from screens.dialogs import Choice, Dialog, labelled
 from screens.glyphs import Tone
 from screens.health_ports import Health
-from screens.health_words import KIND_TITLES, breaker_words
+from screens.health_words import KIND_TITLES, countdown
 from screens.textfit import display
 from screens.when import exact
 from services.errors import UsageError
@@ -53,7 +53,7 @@ def ask_breaker(screen: HealthScreen, check: CheckView) -> None:
         if word:
             screen.console_app.tell(f"The breaker of {display(check.name)} is {word}")
 
-    screen.app.push_screen(BreakerDialog(screen.services.health, check), done)
+    screen.app.push_screen(BreakerDialog(screen.services.health, check, screen.elapsed), done)
 
 
 def ask_maintenance(screen: HealthScreen, check: CheckView) -> None:
@@ -95,18 +95,30 @@ class BreakerDialog(Dialog[str]):
     keys_text = "enter does it   left and right change it   esc cancel"
     WORDS = ("close it", "open it")
 
-    def __init__(self, health: Health, check: CheckView) -> None:
+    def __init__(self, health: Health, check: CheckView, elapsed: float) -> None:
+        """`elapsed`: seconds since the check was viewed."""
         self.title_text = f"Breaker of {display(check.name)}"
         super().__init__()
-        self._health, self._check = health, check
+        self._health, self._check, self._elapsed = health, check, elapsed
 
     def fields(self) -> Iterable[Widget]:
-        breaker = self._check.breaker
-        state = breaker_words(breaker, 0.0)[0].split(",")[0] if breaker is not None else "closed"
-        shared = ", shared with other processes" if breaker is not None and breaker.shared else ""
-        yield Static(Content(f"It is {state}{shared}."), classes="text")
+        yield Static(Content(self._standing()), classes="text")
         yield Deciding(list(self.WORDS), ident="breaker-choice")
         yield Static("", id="consequence", classes="about")
+
+    def _standing(self) -> str:
+        breaker = self._check.breaker
+        if breaker is None:
+            return "It has not been used yet."
+        shared = ", and shared with other processes" if breaker.shared else ""
+        left = breaker.reopens_in - self._elapsed
+        match breaker.state:
+            case BreakerState.CLOSED:
+                return f"It is closed{shared}: requests pass."
+            case BreakerState.HALF_OPEN:
+                return f"It is half open{shared}: a few requests pass, to try."
+        again = f"in {countdown(left)}" if left > 0 else "now"
+        return f"It is open{shared}: the next request passes {again}."
 
     def on_mount(self) -> None:
         choice = self.query_one(Choice)

@@ -126,7 +126,9 @@ def why_pieces(
         cause = (
             f"{message} since {clock_time(check.since, now, zone)}" if check.since is not None else message
         )
-        pieces = [*head, (whole_words(cause, width - 4, glyphs.ellipsis), tone)]
+        # The advice is what helps: a long cause leaves it some room, the detail has both in full.
+        most = max(width * 6 // 10, width - 8 - width_of(advice)) if advice else width - 4
+        pieces = [*head, (whole_words(cause, min(most, width - 4), glyphs.ellipsis), tone)]
         room = width - sum(width_of(text) for text, _ in pieces) - 4 - width_of(glyphs.arrow)
         if advice and room >= LEAST_ADVICE:
             pieces.append((f"  {glyphs.arrow} {whole_words(advice, room, glyphs.ellipsis)}", Tone.PLAIN))

@@ -622,7 +622,7 @@ async def test_closing_and_opening_a_breaker() -> None:
         await on_health(pilot)
         await pilot.press("b")
         await until(pilot, lambda: isinstance(pilot.app.screen, BreakerDialog))
-        assert "It is open 12 s." in screen_text(pilot)
+        assert "It is open: the next request passes in 12 s." in screen_text(pilot)
         assert "let through again at once" in screen_text(pilot)
         await pilot.press("escape")
         assert services.health.breakers == []
