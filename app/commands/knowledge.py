@@ -8,9 +8,10 @@ from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from app.commands._integrating import actor, keys_ready
 from app.commands._names import require_company
 from app.commands._run import interruptible, with_services
-from app.commands._secrets import confirm_removal, unlocked
+from app.commands._secrets import confirm_removal
 from app.output import (
     ExitCode,
     emit_json,
@@ -29,6 +30,7 @@ from app.output import (
 )
 from app.parsing import positive
 from services.errors import ServiceError, UsageError
+from services.integrations.model import Kind
 from services.text import clean, clean_line
 
 if TYPE_CHECKING:
@@ -97,25 +99,9 @@ def run(args: Namespace) -> int:
     return with_services(args, lambda services: actions[args.action](services, args), vendors=True)
 
 
-async def keys_ready(services: Services, company: str, *kinds: str) -> None:
-    """Unlock the secret store where the company has an integration of these kinds, and only there."""
-    if any(info.id is not None and info.kind in kinds for info in await services.integrations.list(company)):
-        await unlocked(services)
-
-
-def actor() -> str:
-    """Who types."""
-    import getpass
-
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError, ImportError):
-        return "unknown"
-
-
 async def _add(services: Services, args: Namespace) -> int:
     company = await require_company(services, args.company)
-    await keys_ready(services, company.name, "knowledge")
+    await keys_ready(services, Kind.KNOWLEDGE, company.name)
     if args.sources.count("-") > 1:
         raise UsageError("Standard input can be read once", advice="Name - one time", code="usage")
     if "-" in args.sources and not args.title:
@@ -149,7 +135,7 @@ async def _add(services: Services, args: Namespace) -> int:
 
 async def _refresh(services: Services, args: Namespace) -> int:
     company = await require_company(services, args.company)
-    await keys_ready(services, company.name, "knowledge")
+    await keys_ready(services, Kind.KNOWLEDGE, company.name)
     wanted = args.sources or [source.id for source in await services.knowledge.sources(company.name)]
     if not wanted and not args.json:
         say(f"There is nothing to refresh yet: callboard knowledge add {company.name} FILE")
@@ -194,7 +180,7 @@ async def _each(
 
 async def _list(services: Services, args: Namespace) -> int:
     company = await require_company(services, args.company)
-    await keys_ready(services, company.name, "knowledge")
+    await keys_ready(services, Kind.KNOWLEDGE, company.name)
     sources = await services.knowledge.sources(company.name)
     status = await services.knowledge.status(company.name)
     if args.json:
@@ -226,7 +212,7 @@ async def _list(services: Services, args: Namespace) -> int:
 
 async def _search(services: Services, args: Namespace) -> int:
     company = await require_company(services, args.company)
-    await keys_ready(services, company.name, "knowledge")
+    await keys_ready(services, Kind.KNOWLEDGE, company.name)
     answer = await services.knowledge.search(company.name, args.query, limit=args.limit)
     if args.json:
         emit_json(
@@ -259,7 +245,7 @@ async def _search(services: Services, args: Namespace) -> int:
 
 async def _remove(services: Services, args: Namespace) -> int:
     company = await require_company(services, args.company)
-    await keys_ready(services, company.name, "knowledge")
+    await keys_ready(services, Kind.KNOWLEDGE, company.name)
     sources = await services.knowledge.sources(company.name)
     wanted = args.source.strip()
     same = [source for source in sources if wanted in (source.id, source.uri)] or [

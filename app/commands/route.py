@@ -5,12 +5,13 @@ from __future__ import annotations
 from argparse import Namespace
 from typing import TYPE_CHECKING, Any
 
+from app.commands._integrating import actor, keys_ready
 from app.commands._names import require_company
 from app.commands._run import with_services
-from app.commands.knowledge import actor, keys_ready
 from app.output import ExitCode, emit_json, iso, paint, plural, print_table, say, seconds, write_line
 from app.parsing import positive
 from services.errors import UsageError
+from services.integrations.model import Kind
 from services.text import clean_line
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ async def _route(services: Services, args: Namespace) -> int:
             "What is to be routed is not said", advice='Such as: callboard route "my invoice is wrong"'
         )
     company = await _company(services, args.company)
-    await keys_ready(services, company, "llm", "knowledge")
+    for kind in (Kind.LLM, Kind.KNOWLEDGE):
+        await keys_ready(services, kind, company)
     decision = await services.orchestrator.route(
         company, args.request, context=args.context, actor=actor(), with_knowledge=args.knowledge
     )

@@ -1,0 +1,3 @@
+from __future__ import annotations
+
+from tests.support.postgres import postgres_server, postgres_url  # noqa: F401
