@@ -42,7 +42,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("health", "app.commands.health", "how everything stands; alerts, maintenance, incidents"),
     ("runs", "app.commands.runs", "list past sync runs and what each did"),
     ("audit", "app.commands.audit", "list who changed what, and when"),
-    ("serve", "app.commands.serve", "run the schedule without a screen"),
+    ("serve", "app.commands.serve", "run the schedule, the health checks and the HTTP API without a screen"),
     ("simulator", "app.commands.simulator", "serve both vendors' agent APIs on this machine, with faults"),
     ("doctor", "app.commands.doctor", "check this machine and say what to do about each problem"),
     ("config", "app.commands.config", "show the settings, where they come from and what is allowed"),

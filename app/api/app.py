@@ -53,6 +53,8 @@ class ApiOptions:
     """How a reverse proxy on this machine makes it known; its word about the caller's address is taken."""
     hosts: frozenset[str] | None = None
     """Names that a Host header may have; None for any."""
+    health: bool = True
+    """Whether the health checks run."""
     new_id: Callable[[], str] = field(default=lambda: os.urandom(8).hex())
     most_requests: int = MOST_REQUESTS
     patience: float = PATIENCE
@@ -61,7 +63,7 @@ class ApiOptions:
 def create_app(services: Services, options: ApiOptions) -> FastAPI:
     """The API over these services. What is not built yet (health, messages) is left out."""
     metrics = Metrics(services.bus, getattr(services, "policies", None), services.clock)
-    answers = Answers(getattr(services, "health", None), services.clock)
+    answers = Answers(getattr(services, "health", None) if options.health else None, services.clock)
     access = Access(options.token, services.clock)
 
     @asynccontextmanager

@@ -10,7 +10,15 @@ import contextlib
 import time
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.process_collector import ProcessCollector
 
 from app import __version__
@@ -29,6 +37,8 @@ LEAST_AGE: Final = 1.0
 _METHODS: Final = frozenset({"GET", "HEAD", "POST"})
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _LAGS: Final = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1, 5)
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, which nobody reads
 
 
 class Metrics:
@@ -62,8 +72,8 @@ class Metrics:
             registry=registry,
         )  # fmt: skip
         self._synced_at = Gauge(
-            "callboard_sync_ended_timestamp_seconds", "When the latest sync run of this process ended.",
-            registry=registry,
+            "callboard_sync_ended_timestamp_seconds", "When the latest sync run that ended so ended.",
+            ("status",), registry=registry,
         )  # fmt: skip
         self._checks = CheckLines()
         self._seen: dict[str, int] = {}
@@ -125,8 +135,9 @@ class Metrics:
         self._seen = seen
 
     def _synced(self, event: SyncFinished) -> None:
-        self._syncs.labels(event.report.status.value).inc()
-        self._synced_at.set(self._clock.now() / 1000)
+        status = event.report.status.value
+        self._syncs.labels(status).inc()
+        self._synced_at.labels(status).set(self._clock.now() / 1000)
 
     async def _watch_loop(self) -> None:
         while True:

@@ -42,7 +42,7 @@ class Notifier:
 
     def _send(self, text: str) -> None:
         try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as out:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out:
                 out.setblocking(False)
                 out.sendto(text.encode(), self._address)
         except OSError:

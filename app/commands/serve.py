@@ -166,7 +166,9 @@ async def _listening(
     for each in sockets:
         running.callback(each.close)
     hosts = None if token else frozenset({"localhost", host.lower(), *(address for _, address in addresses)})
-    options = ApiOptions(token=token, public_url=args.public_url or "", hosts=hosts)
+    options = ApiOptions(
+        token=token, public_url=args.public_url or "", hosts=hosts, health=_health_of(services) is not None
+    )
     return ApiServer(create_app(services, options), sockets), bool(token)
 
 

@@ -260,6 +260,7 @@ async def test_the_api_answers_until_a_signal(home, number):
         url, has_token = await listening_url(process)
         assert has_token
         assert (await asked(url, "/livez")).json() == {"status": "alive"}
+        assert (await asked(url, "/readyz")).json() == {"status": "ready"}
         assert (await asked(url, "/health/agents")).status_code == 401
         assert (await asked(url, "/health/agents", TOKEN)).json()["schema"] == "callboard.api.agents/1"
         assert "callboard_health" in (await asked(url, "/metrics", TOKEN)).text
