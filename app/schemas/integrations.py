@@ -5,8 +5,7 @@ from __future__ import annotations
 from app.schemas.shapes import COUNT, ERROR, FLAG, TEXT, TIME, Schema, list_of, object_of, one_of, or_null
 from services.integrations.bookings.model import BookingKind, BookingState, Route
 from services.integrations.crm.model import RecordKind
-from services.integrations.effects import EffectState
-from services.integrations.model import Kind, Origin
+from services.integrations.model import EffectState, Kind, Origin
 
 TEXTS: Schema = {"type": "object", "additionalProperties": TEXT}
 ANY: Schema = {"type": "object"}

@@ -11,7 +11,6 @@ import json
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from typing import Any, Final
 
 from sqlalchemy import update
@@ -20,6 +19,7 @@ from sqlmodel import Session, col, select
 
 from services.clock import Clock
 from services.errors import Category, ServiceError, UsageError
+from services.integrations.model import EffectState as EffectState
 from services.model import ErrorInfo
 from services.security import redact
 from services.storage import Database
@@ -31,15 +31,6 @@ LONGEST_KEY: Final = 200
 GIVEN_UP_MS: Final = 15 * 60_000
 """How long an effect may stay `intended` before its process counts as gone: longer than any attempt takes."""
 _OPEN: Final = ("intended", "unknown")
-
-
-class EffectState(StrEnum):
-    """`UNKNOWN`: it may have happened; only a person may order it again."""
-
-    INTENDED = "intended"
-    DONE = "done"
-    FAILED = "failed"
-    UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,15 @@ class Origin(StrEnum):
     SIMULATION = "simulation"
 
 
+class EffectState(StrEnum):
+    """What became of an effect. `UNKNOWN`: it may have happened; only a person may order it again."""
+
+    INTENDED = "intended"
+    DONE = "done"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+
 GATEWAY_ADAPTERS: Final[Mapping[Kind, str]] = {
     Kind.MESSAGES: "http-messages",
     Kind.BOOKINGS: "http-bookings",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from services.integrations.effects import EffectState
+from services.integrations.model import EffectState
 from services.model import ErrorInfo
 
 
