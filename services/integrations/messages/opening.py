@@ -89,14 +89,12 @@ class Adapters:
         if info.adapter == names.TWILIO_SMS:
             from services.integrations.messages import twilio
 
-            line = self._line("Twilio", resolved, user=twilio.account_of(info), explain=twilio.explain_answer)
+            line = self._line("Twilio", resolved, user=twilio.account_of(info), dialect="twilio")
             return twilio.TwilioAdapter(info, line)
         if info.adapter == names.WHATSAPP:
             from services.integrations.messages import whatsapp
 
-            return whatsapp.WhatsAppAdapter(
-                info, self._line("WhatsApp", resolved, explain=whatsapp.explain_answer)
-            )
+            return whatsapp.WhatsAppAdapter(info, self._line("WhatsApp", resolved, dialect="meta"))
         if info.adapter == names.CHAT:
             from services.integrations.messages.chat import ChatAdapter
             from services.security import Secret
@@ -114,7 +112,7 @@ class Adapters:
             code="wrong_kind",
         )
 
-    def _line(self, vendor: str, resolved: Resolved, **how: object) -> Line:
+    def _line(self, vendor: str, resolved: Resolved, *, user: str = "", dialect: str = "plain") -> Line:
         from services.integrations.messages.over_http import Line
 
         info: IntegrationInfo = resolved.info
@@ -127,5 +125,6 @@ class Adapters:
             self._clock,
             timeout=self._timeout,
             sleep=self._sleep,
-            **how,  # type: ignore[arg-type]  # user and explain, as they are named there
+            user=user,
+            dialect=dialect,
         )

@@ -15,9 +15,9 @@ from services.security import Secret
 
 
 class Line:
-    """JSON objects to and from one service. `vendor` is what people call it.
+    """JSON objects to and from one service.
 
-    `explain` reads the service's own error bodies by status; None for what it does not know.
+    `vendor` is what people call it, `dialect` whose error bodies it has (see `services.resilience.bodies`).
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class Line:
         clock: Clock,
         *,
         user: str = "",
-        explain: Callable[[int, object], ServiceError | None] | None = None,
+        dialect: str = "plain",
         timeout: float = 30.0,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
@@ -44,7 +44,7 @@ class Line:
                 timeout=timeout,
                 user_agent="callboard",
                 policy=policy,
-                explain=explain,
+                dialect=dialect,
                 sleep=sleep,
             )
         )

@@ -48,7 +48,9 @@ log = logging.getLogger(__name__)
 
 EFFECT: Final = "message"
 LOST_AFTER_MS: Final = 150_000
-"""After which an order without an end is that of a process that is gone: longer than any order may take."""
+"""After which an order without an end is that of a process that is gone: longer than any may take, while
+requests have their usual time limit.
+"""
 MAYBE_SENT: Final = "It may have been sent: ask the recipient before callboard message resend"
 ASKED_FOR_MS: Final = 900_000
 """How long a provider is asked whether it has a message whose answer was lost."""
@@ -84,6 +86,9 @@ class MessageService:
         self._adapters = Adapters(policies, limiter, clock, calls=calls, telephony=telephony, timeout=timeout)
         self._receiver = Receiver(open_database, open_secrets, integrations, clock, self._take)
         self._follower = Follower(self, open_database, clock)
+        # Several attempts and the waits between them, or every step of handing in an e-mail.
+        self._lost_after = max(LOST_AFTER_MS, round(5_000 * timeout))
+        self._under_way: set[str] = set()
 
     # -- sending ----------------------------------------------------------------------------------
 
@@ -127,6 +132,7 @@ class MessageService:
 
         async def perform(effect: EffectRow) -> Deed:
             begun.append(effect.id)
+            self._under_way.add(effect.id)
             report = await adapter.send(replace(order, id=effect.id))
             outcome.append(report)
             told = {"state": report.state.value, "sender": report.sender, "detail": report.detail}
@@ -153,6 +159,8 @@ class MessageService:
             row = await self.get(begun[0])
         else:
             row = await self.get(effect.id)
+        finally:
+            self._under_way.difference_update(begun)
         self._bus.publish(MessagesChanged((row.id,)))
         self._follower.wake()
         return row
@@ -230,10 +238,13 @@ class MessageService:
         """The message now and after every change, until its end or for so many seconds."""
         return self._follower.follow(message_id, seconds)
 
-    async def settle(self, *, older_than_ms: int = LOST_AFTER_MS) -> Sequence[MessageRow]:
+    async def settle(self, *, older_than_ms: int | None = None) -> Sequence[MessageRow]:
         """Decide what became of orders whose process is gone: ask the provider, else they are `unknown`."""
         settled = []
-        for effect in await self._effects.open_ones(EFFECT, older_than_ms=older_than_ms):
+        age = self._lost_after if older_than_ms is None else older_than_ms
+        for effect in await self._effects.open_ones(EFFECT, older_than_ms=age):
+            if effect.id in self._under_way:
+                continue
             with suppress(UsageError):  # another process was faster, or the message is gone
                 settled.append(await self.ask_for_lost(await self.get(effect.id)))
         if settled:
@@ -278,7 +289,7 @@ class MessageService:
             lambda session: store.provider_ids(session, message.integration_id, since)
         )
         found = await adapter.find(message, taken)
-        young = self._clock.now() - message.created_at < LOST_AFTER_MS
+        young = self._clock.now() - message.created_at < self._lost_after
         if found is None and young and message.adapter == names.GATEWAY:
             raise cannot_tell(message.integration)  # the order may still be on its way
         return found

@@ -28,7 +28,7 @@ from services.integrations.messages.port import (
     text_of,
 )
 from services.integrations.model import IntegrationInfo
-from services.model import ErrorInfo
+from services.resilience.bodies import explain
 from services.text import clean_line
 
 SKEW_MS: Final = 120_000
@@ -52,54 +52,6 @@ STATES: Final[Mapping[str, MessageState]] = {
     "canceled": MessageState.FAILED,
 }
 
-_CODES: Final[Mapping[str, tuple[Category, str]]] = {
-    "30001": (Category.RATE_LIMIT, "The sending queue is full; send fewer at once"),
-    "30002": (Category.PERMANENT, "Twilio suspended the account; look at its console"),
-    "30003": (Category.TRANSIENT, "The telephone is switched off or out of reach; try later"),
-    "30004": (Category.PERMANENT, "The recipient or its carrier blocks the sender; use another channel"),
-    "30005": (Category.PERMANENT, "The number does not exist any more; check it"),
-    "30006": (Category.PERMANENT, "A landline or a carrier without SMS; use another channel"),
-    "30007": (Category.PERMANENT, "The carrier's filter stopped it; change the text or register the sender"),
-    "30008": (Category.PERMANENT, "The carrier gave no reason; try once more or use another channel"),
-    "30034": (Category.PERMANENT, "Register the number for A2P 10DLC in the Twilio console"),
-    "21610": (Category.PERMANENT, "The recipient answered STOP to this sender; only START undoes that"),
-    "21211": (Category.PERMANENT, "Check the recipient's number"),
-    "21408": (Category.PERMANENT, "Permit SMS to that country in Twilio's geographic permissions"),
-    "21606": (Category.PERMANENT, "Set from= of the integration to a number of this account that sends SMS"),
-    "21611": (Category.RATE_LIMIT, "The sender's queue is full; send fewer at once"),
-    "21612": (Category.PERMANENT, "Twilio has no way from this sender to that number; use another sender"),
-    "21614": (Category.PERMANENT, "The number takes no SMS; use another channel"),
-    "21617": (Category.PERMANENT, "Shorten the text"),
-    "21656": (Category.PERMANENT, "Check the --param of the template"),
-    "63016": (Category.PERMANENT, "Outside the 24 hours after the recipient wrote a template is needed"),
-}
-"""Error codes of messages, refused at once or not delivered later."""
-
-
-def explain_code(code: str, said: str, status: str = "") -> ErrorInfo:
-    """Why a message was not delivered, in words."""
-    if status == "canceled" and not said:
-        said = "it was cancelled at Twilio"
-    return error_info(_failure("did not deliver it", code, said))
-
-
-def explain_answer(status: int, data: object) -> ServiceError | None:
-    """A refusal by Twilio's own code; None for what has none that is known."""
-    code = text_of(data.get("code")) if isinstance(data, dict) else ""
-    if not isinstance(data, dict) or code not in _CODES:
-        return None
-    return _failure("refused it", code, text_of(data.get("message")))
-
-
-def _failure(what: str, code: str, said: str) -> ServiceError:
-    look = f"Look up error {code} at Twilio" if code else "Look at the message in Twilio's console"
-    category, advice = _CODES.get(code, (Category.PERMANENT, look))
-    text = clean_line(said)[:240].rstrip(".") or "no reason was given"
-    number = f" ({code})" if code else ""
-    return ServiceError(
-        f"Twilio {what}{number}: {text}", category=category, advice=advice, code=f"twilio_{code}"
-    )
-
 
 def report_of(data: Mapping[str, Any]) -> Report | None:
     """What a message resource, or the fields of a callback, say; None for what is no report of a message."""
@@ -109,7 +61,12 @@ def report_of(data: Mapping[str, Any]) -> Report | None:
         return None
     error = None
     if state is MessageState.FAILED:
-        error = explain_code(text_of(data.get("error_code")), text_of(data.get("error_message")), status)
+        said = "It was cancelled at Twilio" if status == "canceled" else ""
+        told = {
+            "error_code": data.get("error_code"),
+            "error_message": text_of(data.get("error_message")) or said,
+        }
+        error = error_info(explain("Twilio", 0, told).error())
     return Report(state, sid, sender=text_of(data.get("from")), error=error)
 
 

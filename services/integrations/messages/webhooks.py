@@ -18,7 +18,8 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from services.integrations.messages.model import MessageState, Report
-from services.integrations.messages.port import text_of
+from services.integrations.messages.port import error_info, text_of
+from services.resilience.bodies import explain
 
 TOLERANCE_SECONDS: Final = 300
 """How far the time of a Standard Webhook may be from ours."""
@@ -122,8 +123,6 @@ _WHATSAPP_STATES: Final = {
 
 
 def _whatsapp_status(status: Mapping[str, Any]) -> Reported | None:
-    from services.integrations.messages.whatsapp import explain_code
-
     state = _WHATSAPP_STATES.get(text_of(status.get("status")))
     wamid = text_of(status.get("id"))
     if state is None or not wamid:
@@ -131,10 +130,7 @@ def _whatsapp_status(status: Mapping[str, Any]) -> Reported | None:
     error = None
     if state is MessageState.FAILED:
         first = next(iter(_dicts(status.get("errors"))), {})
-        details = first.get("error_data")
-        said = text_of(details.get("details")) if isinstance(details, dict) else ""
-        said = said or text_of(first.get("message")) or text_of(first.get("title"))
-        error = explain_code(text_of(first.get("code")), said)
+        error = error_info(explain("WhatsApp", 0, first).error())
     stamp = text_of(status.get("timestamp"))
     at = int(stamp) * 1000 if stamp.isdecimal() and len(stamp) <= 11 else None
     report = Report(state, wamid, error=error, at=at)

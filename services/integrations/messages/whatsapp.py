@@ -18,7 +18,6 @@ from services.integrations.messages.model import MessageRow, MessageState, Order
 from services.integrations.messages.over_http import Line
 from services.integrations.messages.port import (
     cannot_tell,
-    error_info,
     phone_number,
     refuse_subject,
     require_text,
@@ -26,7 +25,6 @@ from services.integrations.messages.port import (
     text_of,
 )
 from services.integrations.model import IntegrationInfo
-from services.model import ErrorInfo
 from services.text import clean_line
 
 VERSION: Final = "v23.0"
@@ -45,66 +43,6 @@ def parse_recipient(text: str) -> str:
 
     plain = text.strip()
     return plain if is_business_scoped(plain) else phone_number(plain)
-
-
-_CODES: Final[Mapping[str, tuple[Category, str]]] = {
-    "4": (Category.RATE_LIMIT, "Wait; the app has used up its calls for this hour"),
-    "80007": (Category.RATE_LIMIT, "Wait; the WhatsApp account has used up its calls"),
-    "130429": (Category.RATE_LIMIT, "Wait a minute and send fewer at once"),
-    "131048": (
-        Category.RATE_LIMIT,
-        "Too many recipients blocked or reported this number; look at its quality",
-    ),
-    "131056": (Category.RATE_LIMIT, "Too many messages to this recipient; wait a few minutes"),
-    "190": (Category.AUTHENTICATION, "The access token has expired or was withdrawn; store a new one"),
-    "10": (Category.AUTHENTICATION, "Give the token the permission whatsapp_business_messaging"),
-    "368": (Category.PERMANENT, "Meta blocks this account for a breach of its policies; look at its manager"),
-    "131026": (
-        Category.PERMANENT,
-        "The recipient has no WhatsApp, or an old one, or has not accepted its terms; use another channel",
-    ),
-    "131047": (
-        Category.PERMANENT,
-        "More than 24 hours since the recipient wrote: send an approved template with --template",
-    ),
-    "131051": (Category.PERMANENT, "WhatsApp does not know this type of message"),
-    "132000": (Category.PERMANENT, "Give as many --param as the template has places"),
-    "132001": (Category.PERMANENT, "Check the template's name and its --lang in the WhatsApp manager"),
-    "132015": (Category.PERMANENT, "The template is paused for its quality; use another one"),
-    "132016": (Category.PERMANENT, "The template is disabled for its quality; use another one"),
-    "133010": (Category.PERMANENT, "Register the sending number with the Cloud API first"),
-    "131000": (Category.TRANSIENT, "Something went wrong at Meta; send it again later"),
-    "131016": (Category.TRANSIENT, "WhatsApp is overloaded; send it again later"),
-}
-"""Meta's error codes: what kind of failure each is, and what to do."""
-
-
-def explain_code(code: str, said: str) -> ErrorInfo:
-    """A failure that WhatsApp reports later, in words."""
-    return error_info(_failure("did not deliver it", code, said))
-
-
-def explain_answer(status: int, data: object) -> ServiceError | None:
-    """A refusal by Meta's own code; None for what has none that is known."""
-    error = data.get("error") if isinstance(data, dict) else None
-    if not isinstance(error, dict):
-        return None
-    code = text_of(error.get("code"))
-    if code.isdecimal() and 200 <= int(code) <= 299:
-        code = "10"  # every one of them is a permission that is missing
-    if code not in _CODES:
-        return None
-    details = error.get("error_data")
-    said = text_of(details.get("details")) if isinstance(details, dict) else ""
-    return _failure("refused it", code, said or text_of(error.get("message")))
-
-
-def _failure(what: str, code: str, said: str) -> ServiceError:
-    category, advice = _CODES.get(code, (Category.PERMANENT, "Look the code up at Meta"))
-    text = clean_line(said)[:240].rstrip(".") or "no reason was given"
-    word = "wrong_key" if category is Category.AUTHENTICATION else f"whatsapp_{code}"
-    number = f" ({code})" if code else ""
-    return ServiceError(f"WhatsApp {what}{number}: {text}", category=category, advice=advice, code=word)
 
 
 class WhatsAppAdapter:

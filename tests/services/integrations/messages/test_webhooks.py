@@ -382,4 +382,4 @@ async def test_whatsapp_end_to_end_by_webhook(world):
     assert row.state is FAILED
     assert row.error is not None
     assert "131047" in row.error.message
-    assert "--template" in row.error.advice
+    assert "template" in row.error.advice
