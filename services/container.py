@@ -255,7 +255,7 @@ class Services(OutsideServices):
         """Import and open, off the loop, what the first key press will need. Raises ServiceError."""
         await asyncio.to_thread(_import_heavy)
         await self.open_database()
-        if self.demo is not None and await self.demo.prepare(self.companies):
+        if self.demo is not None and await self.demo.prepare(self.companies, self.integrations):
             from services.agents import SyncRequest
 
             self.sync.start(SyncRequest(cause="first look"))

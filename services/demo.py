@@ -12,24 +12,42 @@ import contextlib
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from services.errors import Category, ServiceError
 from services.model import AgentCard, Provider
 from services.security import MemoryStore
+from services.simulator.options import ACCOUNT_SID
 
 if TYPE_CHECKING:
     from services.companies import CompanyService
+    from services.integrations.registry import IntegrationService
 
 COMPANY = "Harbour Dental"
 """The demo tenant's name."""
 
-INTEGRATIONS: Mapping[str, tuple[str, str, Mapping[str, object]]] = {
-    "HubSpot": ("hubspot", "/hubspot", {}),
-    "WhatsApp": ("whatsapp", "/whatsapp", {"phone_number_id": "106540352242922"}),
+
+@dataclass(frozen=True, slots=True)
+class DemoIntegration:
+    """One of the demo's integrations: which adapter, where at the simulator, and its options.
+
+    Below `path` of the partners' port; an empty one means the port of Twilio.
+    """
+
+    adapter: str
+    path: str
+    config: Mapping[str, object] = field(default_factory=dict)
+
+
+INTEGRATIONS: Mapping[str, DemoIntegration] = {
+    "HubSpot": DemoIntegration("hubspot", "/hubspot"),
+    "Routing model": DemoIntegration("openai", "/llm/v1", {"model": "gpt-5-mini"}),
+    "SMS": DemoIntegration("twilio-sms", "", {"account_sid": ACCOUNT_SID, "from": "+15005550006"}),
+    "WhatsApp": DemoIntegration("whatsapp", "/whatsapp", {"phone_number_id": "106540352242922"}),
 }
-"""The demo's integrations by name: adapter, path at the simulator, options."""
+"""The demo's integrations by name. Bookings stay simulated in the program, the knowledge base is local."""
 
 START_SECONDS = 20.0
 
@@ -74,18 +92,19 @@ class Demo:
 
         Raises ServiceError when it cannot.
         """
-        from services.simulator import ACCOUNT_SID
-
         await self.addresses()
         return ACCOUNT_SID, self._key, self._twilio
 
     async def partner_addresses(self) -> Mapping[str, str]:
         """Where the demo's integrations are served, by name; starts the simulator first."""
         await self.addresses()
-        return {name: f"{self._partners}{path}" for name, (_, path, _) in INTEGRATIONS.items()}
+        return {
+            name: f"{self._partners}{one.path}" if one.path else self._twilio
+            for name, one in INTEGRATIONS.items()
+        }
 
-    async def prepare(self, companies: CompanyService) -> bool:
-        """See that the demo company and its keys exist; says whether it was made just now."""
+    async def prepare(self, companies: CompanyService, integrations: IntegrationService) -> bool:
+        """See that the demo company, its integrations and their keys exist; says whether it was made now."""
         addresses = await self.addresses()
         existing = await companies.connections()
         made = False
@@ -98,7 +117,25 @@ class Demo:
                 await companies.add_connection(COMPANY, provider, key=self._key, base_url=address)
         for connection in await companies.connections():
             await self.secrets.set(connection.secret_name, self._key)
+        await self._prepare(integrations)
         return made
+
+    async def _prepare(self, integrations: IntegrationService) -> None:
+        known = {info.name: info for info in await integrations.list() if info.id is not None}
+        addresses = await self.partner_addresses()
+        for name, one in INTEGRATIONS.items():
+            if name in known:
+                await self.secrets.set(known[name].secret_name, self._key)
+            else:
+                await integrations.add(
+                    one.adapter,
+                    name=name,
+                    company=COMPANY,
+                    base_url=addresses[name],
+                    config=one.config,
+                    secret=self._key,
+                    actor="demo",
+                )
 
     async def break_agent(self, card: AgentCard, fault: str = "500") -> None:
         """Let every request for this agent fail until `mend_agent`; for faults see `simulator --help`."""

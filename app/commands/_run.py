@@ -33,7 +33,7 @@ def with_services(
         services = open_services(demo=args.demo)
         try:
             if vendors and services.demo is not None:
-                await services.demo.prepare(services.companies)
+                await services.demo.prepare(services.companies, services.integrations)
             return await work(services)
         finally:
             await services.aclose()
