@@ -157,7 +157,8 @@ async def _watch(services: Services, args: Namespace) -> int:
                 changed.clear()
                 drawn.show(services.health.view())
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(changed.wait(), REDRAW)
+                    async with asyncio.timeout(REDRAW):
+                        await changed.wait()
     finally:
         unsubscribe()
         await services.health.aclose()

@@ -97,7 +97,7 @@ class Board:
         """
         wanted = {spec.id: spec for spec in specs}
         gone = [check_id for check_id in self._standings if check_id not in wanted]
-        came = []
+        came, related = [], bool(gone)
         for check_id in gone:
             del self._standings[check_id]
             self._views.pop(check_id, None)
@@ -107,10 +107,16 @@ class Board:
             if known is None:
                 self._standings[check_id] = Standing(spec)
                 came.append(check_id)
-            else:
+            elif known.spec != spec:
+                related = related or _placed(known.spec) != _placed(spec)
                 known.spec = spec
+            else:
+                known.spec = spec  # equal, but for how it is probed
+                continue
             self._dirty[check_id] = None
-        self._relate()
+        if came or related:
+            self._relate()
+            self._dirty.update(dict.fromkeys(self._standings))
         return came, gone
 
     def _relate(self) -> None:
@@ -328,6 +334,11 @@ class Board:
             critical=spec.critical,
             policy=spec.policy,
         )
+
+
+def _placed(spec: CheckSpec) -> tuple[object, ...]:
+    """What decides about a check's place among the others."""
+    return spec.kind, spec.company, spec.name, spec.depends_on
 
 
 def _judged(reading: Reading, spec: CheckSpec) -> Reading:

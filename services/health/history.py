@@ -364,7 +364,10 @@ def read_history(session: Session, check_id: str, since: int, now: int) -> list[
         return points(probes_since(session, since, check_id), POINT_MS)
     query = (
         select(*_ROLLUP)
-        .where(col(HealthRollup.check_id) == check_id, col(HealthRollup.start) >= since - since % HOUR_MS)
+        .where(
+            col(HealthRollup.check_id) == check_id,
+            col(HealthRollup.start) + col(HealthRollup.length_ms) > since,
+        )
         .order_by(col(HealthRollup.start))
     )
     older = [_rollup(row) for row in session.execute(query)]

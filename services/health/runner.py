@@ -214,8 +214,10 @@ class Runner:
             self.tick()
             upcoming = self.table.next_at()
             nap = LONGEST_NAP if upcoming is None else upcoming - self._clock.monotonic()
+            # Not `wait_for`, which forgets a cancellation that comes together with the waking.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), min(LONGEST_NAP, max(0.0, nap)))
+                async with asyncio.timeout(min(LONGEST_NAP, max(0.0, nap))):
+                    await self._wake.wait()
 
     def _fill(self) -> None:
         while self._ready and len(self._running) < self._concurrency:

@@ -50,6 +50,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("callboard.health")
 
 DATABASE: Final = "system:database"
+REBUILD: Final = 60.0
+"""Seconds after which what is to be watched is looked up again, word of a change or not."""
 CHUNK: Final = 100
 """Checks that are taken in or drawn up between two turns of the event loop."""
 
@@ -108,6 +110,7 @@ class HealthService:
         self._database: Database | None = None
         self._prepared = False
         self._outdated = True
+        self._built_at = 0.0
         self._started = False
         self._closing = False
         self._wake = asyncio.Event()
@@ -178,7 +181,8 @@ class HealthService:
     async def _keep(self) -> None:
         while not self._closing:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), self._options.tick)
+                async with asyncio.timeout(self._options.tick):
+                    await self._wake.wait()
             self._wake.clear()
             try:
                 await self.tick()
@@ -191,10 +195,10 @@ class HealthService:
             if self._closing or self._database is None:
                 return
             try:
-                if self._outdated:
-                    await self._rebuild()
                 before = self._keeping.holder
                 changed = await self._keeping.round(self._database)
+                if self._is_outdated():
+                    await self._rebuild()
                 if self._keeping.holder and not before and self._started:
                     self._runner.start()
                 elif before and not self._keeping.holder:
@@ -222,8 +226,13 @@ class HealthService:
 
     # -- what is watched ----------------------------------------------------------------------------
 
+    def _is_outdated(self) -> bool:
+        """Whether something may have changed; other processes change things without a word here."""
+        old = self._clock.monotonic() - self._built_at >= REBUILD
+        return self._outdated or old or self._plan.rules != self._keeping.rules
+
     async def _rebuild(self) -> None:
-        self._outdated = False
+        self._outdated, self._built_at = False, self._clock.monotonic()
         try:
             self._plan = (await self._catalog.build()).with_rules(self._keeping.rules)
         except ServiceError:
@@ -434,5 +443,4 @@ class HealthService:
         """Go by what an operator just decided."""
         if self._database is not None:
             await self._keeping.read_settings(self._database)
-            self._outdated = self._outdated or self._plan.rules != self._keeping.rules
             await self.tick()

@@ -13,7 +13,7 @@ from services.events import EventBus, HealthChanged
 from services.health.board import Board
 from services.health.model import CheckSpec, CheckView, HealthView
 from services.health.overall import judge
-from services.resilience import BreakerState, Budget, Policies, Policy
+from services.resilience import BreakerState, BreakerView, Budget, Policies, Policy
 from services.text import clean_line
 
 TOGETHER: Final = 0.1
@@ -33,6 +33,8 @@ class Showing:
         self._bus = bus
         self._clock = clock
         self._budgets: dict[str, tuple[Budget, ...]] = {}
+        self._shown: dict[str, tuple[CheckView, BreakerView, tuple[Budget, ...], CheckView]] = {}
+        """By check: what its line was made of, and the line."""
         self._view: HealthView | None = None
         self._made_at = 0.0
         self._moving = False
@@ -54,6 +56,9 @@ class Showing:
     def _make(self) -> HealthView:
         self._moving = False
         checks = tuple(self._decorated(check) for check in self._board.views())
+        if len(self._shown) > len(checks):
+            here = {check.id for check in checks}
+            self._shown = {key: value for key, value in self._shown.items() if key in here}
         overall, reason = judge(self._board, checks)
         checked_at = max((check.checked_at for check in checks if check.checked_at is not None), default=None)
         return HealthView(overall, reason, checks, checked_at, started=False)
@@ -64,7 +69,13 @@ class Showing:
             return check
         breaker = policy.breaker.view()
         self._moving = self._moving or breaker.state is not BreakerState.CLOSED
-        return replace(check, breaker=breaker, budgets=self._budgets.get(check.id, ()))
+        budgets = self._budgets.get(check.id, ())
+        known = self._shown.get(check.id)
+        if known is not None and known[0] is check and known[1] == breaker and known[2] == budgets:
+            return known[3]
+        made = replace(check, breaker=breaker, budgets=budgets)
+        self._shown[check.id] = (check, breaker, budgets, made)
+        return made
 
     def policy_of(self, check_id: str) -> Policy:
         """The policy of what a check watches. Raises UsageError where there is none."""

@@ -27,6 +27,7 @@ MODULES = (
     "test_at_rest",
     "test_audio",
     "test_socket_delay",
+    "test_health",
     "test_api",
 )
 

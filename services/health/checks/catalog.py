@@ -144,9 +144,8 @@ class StandardCatalog:
             lease = system.LeaseProbe(self._open_database, clock)
             checks.append(system_check("schedule", probe=lease, depends_on=("system:database",)))
         if options.redis_url:
-            found.append(
-                system_check("redis", probe=system.RedisProbe(options.redis_url, clock), name="Redis")
-            )
+            redis = system.RedisProbe(options.redis_url, clock)
+            checks.append(system_check("redis", probe=redis, name="Redis"))
         if not all(self._is_simulated(connection) for connection in found):
             probe = system.ClockProbe(self._hosts, clock)
             checks.append(system_check("clock", probe=probe, interval=15 * MINUTE, failure_threshold=1))

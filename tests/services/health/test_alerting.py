@@ -96,7 +96,8 @@ def worlds(draw: st.DrawFn) -> tuple[list[list[int]], list[list[int]]]:
 
 @settings(max_examples=150, deadline=None)
 @given(
-    worlds(), st.lists(st.tuples(st.integers(0, 6), st.integers(0, 3), st.booleans()), min_size=1, max_size=12)
+    worlds(),
+    st.lists(st.tuples(st.integers(0, 6), st.integers(0, 3), st.booleans()), min_size=1, max_size=12),
 )
 def test_each_cause_is_told_once_and_its_end_once(shape, events) -> None:
     """What is to blame is told once, what only hangs on it never; and so is the end.

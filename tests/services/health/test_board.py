@@ -72,7 +72,9 @@ def test_states_follow_the_threshold_whatever_comes(readings: list[Reading], thr
     for place, reading in enumerate(readings):
         state = probe(board, "provider:a", reading, at=NOW + place * 1000)
         row = row + 1 if reading is DOWN else 0
-        expected = reading.state if row == 0 else HealthState.DOWN if row >= threshold else HealthState.PENDING
+        expected = (
+            reading.state if row == 0 else HealthState.DOWN if row >= threshold else HealthState.PENDING
+        )
         assert state is expected
     standing = board.standing("provider:a")
     assert len(standing.beats) == min(len(readings), BEATS)
