@@ -308,5 +308,7 @@ def _import_heavy() -> None:
     import services.agents.sync
     import services.calls.service
     import services.companies.service
+    import services.health.service
+    import services.integrations.messages.service
     import services.schedule
     import services.security.opening  # noqa: F401
