@@ -18,13 +18,15 @@ C = TypeVar("C", bound=Closable)
 class KeptClients(Generic[C]):
     """One client an integration; another one once its address, settings or secret changed.
 
-    Belongs to one event loop; `aclose` ends them all.
+    The one before may have orders under way and lives on until `aclose` ends them all. Belongs to one event
+    loop.
     """
 
     def __init__(self) -> None:
         self._kept: dict[str, tuple[Resolved, C]] = {}
+        self._before: list[C] = []
 
-    async def of(self, resolved: Resolved, make: Callable[[], C]) -> C:
+    def of(self, resolved: Resolved, make: Callable[[], C]) -> C:
         """The client of an integration, made if it is new or has changed."""
         name = resolved.info.check_id
         known = self._kept.get(name)
@@ -33,10 +35,11 @@ class KeptClients(Generic[C]):
         client = make()
         self._kept[name] = (resolved, client)
         if known is not None:
-            await known[1].aclose()
+            self._before.append(known[1])
         return client
 
     async def aclose(self) -> None:
-        kept, self._kept = self._kept, {}
-        for _, client in kept.values():
+        clients = [*self._before, *(client for _, client in self._kept.values())]
+        self._kept, self._before = {}, []
+        for client in clients:
             await client.aclose()

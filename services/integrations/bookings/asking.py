@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from services.errors import UsageError
 from services.integrations.bookings.mapping import Partner
 from services.integrations.bookings.model import Outcome
-from services.integrations.bookings.times import at_zone, day_window, moment
+from services.integrations.bookings.times import at_zone, day_window, is_sane, moment
 from services.integrations.effects import Deed
 from services.resilience import Subject
 from services.text import clean_line
@@ -53,12 +53,15 @@ def range_of(
     start = moment(begin, zone) if isinstance(begin, str) and begin else begin
     stop = moment(end, zone) if isinstance(end, str) and end else end
     if isinstance(day, str) and day:
+        given = day
         try:
-            day = dt.date.fromisoformat(day)
+            day = dt.date.fromisoformat(given)
         except ValueError:
+            day = dt.date.min
+        if not is_sane(day):
             raise UsageError(
-                f"{clean_line(str(day))!r} is no day", advice="Write it as 2027-03-01", code="bad_time"
-            ) from None
+                f"{clean_line(given)!r} is no day", advice="Write it as 2027-03-01", code="bad_time"
+            )
     today = at_zone(now, zone)
     if isinstance(start, dt.datetime):
         stop = stop if isinstance(stop, dt.datetime) else day_window(start.date(), zone)[1]

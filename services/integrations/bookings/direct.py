@@ -17,16 +17,18 @@ from services.http.wire import parse, wrong_shape
 from services.integrations.bookings.mapping import Operation, Partner, Step, TokenCall
 from services.integrations.bookings.model import BookingState, Outcome, Slot
 from services.integrations.bookings.template import Missing, Template, dig, dig_all, rendered
-from services.integrations.bookings.times import exists, is_twice, milliseconds
+from services.integrations.bookings.times import exists, is_twice, milliseconds, read_time
 from services.integrations.credentials import Access, Caller, FetchedToken, FixedToken
 from services.integrations.effects import NotDone
 from services.integrations.model import Resolved
 from services.resilience import Policy, Subject
-from services.security import Secret
+from services.security import Secret, redact
 from services.text import clean_line
 
 USER_AGENT: Final = "callboard"
 _SHOWN: Final = 400
+_LAST_SECOND: Final = 32_503_680_000
+"""The year 3000: what is beyond is no time of a booking."""
 
 _ASKED_FOR: Final[Mapping[str, tuple[str, str]]] = {
     "party_size": ("how many people come", "--party"),
@@ -187,6 +189,11 @@ class DirectPartner:
                 _document,
                 attempts=2,
             )
+        except ServiceError as error:
+            # The secret stood in the body: an answer that repeats it must not show it.
+            raise ServiceError(
+                redact(error.message), category=error.category, advice=error.advice, code=error.code
+            ) from None
         finally:
             await http.aclose()
         value = dig(data, token.access_token)
@@ -360,12 +367,9 @@ class DirectPartner:
         """
         if self.partner.times == "epoch":
             usable = isinstance(value, int | float) and not isinstance(value, bool)
-            return round(float(value) * 1000) if usable else None
-        if not isinstance(value, str):
-            return None
-        try:
-            at = dt.datetime.fromisoformat(value.strip())
-        except ValueError:
+            return round(float(value) * 1000) if usable and 0 <= value <= _LAST_SECOND else None
+        at = read_time(value)
+        if at is None:
             return None
         if at.tzinfo is None:
             if self.partner.times == "offset":
@@ -373,9 +377,10 @@ class DirectPartner:
             at = at.replace(tzinfo=self.zone)
             if not exists(at):
                 return None
-            if is_twice(at) and value in seen:
+            shown = at.isoformat()
+            if is_twice(at) and shown in seen:
                 at = at.replace(fold=1)
-            seen.add(value)
+            seen.add(shown)
         return milliseconds(at)
 
     def _explain(self, status: int, data: object) -> ServiceError | None:

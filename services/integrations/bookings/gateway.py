@@ -27,7 +27,7 @@ from services.errors import Category, ServiceError, UsageError
 from services.http.client import Call, HttpOptions
 from services.http.wire import parse, wrong_shape
 from services.integrations.bookings.model import BookingState, Outcome, Slot
-from services.integrations.bookings.times import milliseconds, zone_named
+from services.integrations.bookings.times import milliseconds, read_time, zone_named
 from services.integrations.credentials import Caller, FixedToken
 from services.integrations.model import Resolved
 from services.resilience import Policy, Subject
@@ -114,10 +114,7 @@ class Gateway:
         )
 
     def _moment(self, text: str) -> dt.datetime:
-        try:
-            at = dt.datetime.fromisoformat(text)
-        except ValueError:
-            at = None
+        at = read_time(text)
         if at is None or at.tzinfo is None:
             raise ServiceError(
                 f"{self._vendor} names a time without an offset, or none: {clean_line(text)[:40]!r}",

@@ -21,19 +21,32 @@ def zone_named(name: str) -> ZoneInfo:
         ) from None
 
 
+def is_sane(at: dt.date) -> bool:
+    """Whether anybody may book then: far from the ends of the calendar, where arithmetic with it fails."""
+    return 2000 <= at.year <= 2999
+
+
+def read_time(text: object) -> dt.datetime | None:
+    """A time that a partner wrote in ISO 8601, with an offset or without; None for what is none."""
+    try:
+        at = dt.datetime.fromisoformat(text.strip()) if isinstance(text, str) else None
+    except ValueError:
+        return None
+    return at if at is not None and is_sane(at) else None
+
+
 def moment(text: str, zone: ZoneInfo) -> dt.datetime:
     """A time that a person wrote: ISO 8601, with an offset or else in `zone`.
 
     Raises UsageError for what is no time, for one that the clocks skip, and for one that occurs twice.
     """
-    try:
-        at = dt.datetime.fromisoformat(text.strip())
-    except ValueError:
+    at = read_time(text)
+    if at is None:
         raise UsageError(
             f"{clean_line(text)!r} is no time",
             advice="Write it as 2027-03-01T19:30, or with an offset: 2027-03-01T19:30+01:00",
             code="bad_time",
-        ) from None
+        )
     if at.tzinfo is not None:
         return at.astimezone(zone)
     local = at.replace(tzinfo=zone)

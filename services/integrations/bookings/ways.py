@@ -87,7 +87,7 @@ class Ways:
                 return Gateway(resolved, policy, self._clock, timeout=self._timeout)
             return DirectPartner(partner, resolved, policy, self._clock, timeout=self._timeout)
 
-        return await self._clients.of(resolved, make)
+        return self._clients.of(resolved, make)
 
     async def aclose(self) -> None:
         await self._clients.aclose()

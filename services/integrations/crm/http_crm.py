@@ -192,5 +192,5 @@ def _time(at: int | None) -> str:
 def _moment(value: object) -> int | None:
     try:
         return round(dt.datetime.fromisoformat(str(value)).timestamp() * 1000)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None

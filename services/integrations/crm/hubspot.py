@@ -299,5 +299,5 @@ def _time(at: int) -> str:
 def _moment(value: object) -> int | None:
     try:
         return round(dt.datetime.fromisoformat(str(value)).timestamp() * 1000)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None

@@ -221,7 +221,7 @@ class CrmService:
 
     async def probe(self, resolved: Resolved) -> str:
         """Ask an integration whether it works; one line of what it said. Raises ServiceError."""
-        return await (await self._client(resolved)).probe()
+        return await self._client(resolved).probe()
 
     async def aclose(self) -> None:
         await self._clients.aclose()
@@ -281,15 +281,15 @@ class CrmService:
         resolved = await self._integrations.resolve(Kind.CRM, company_id, name=integration)
         if resolved.simulated:
             return company_id, self._simulated
-        return company_id, await self._client(resolved)
+        return company_id, self._client(resolved)
 
-    async def _client(self, resolved: Resolved) -> HubSpot | HttpCrm:
+    def _client(self, resolved: Resolved) -> HubSpot | HttpCrm:
         def make() -> HubSpot | HttpCrm:
             policy = self._policies.of(resolved.info.policy, limiter=self._limiter)
             client = HubSpot if resolved.info.adapter == HUBSPOT else HttpCrm
             return client(resolved, policy, self._clock, timeout=self._timeout)
 
-        return await self._clients.of(resolved, make)
+        return self._clients.of(resolved, make)
 
 
 def _subject(company: str, agent_id: str | None, actor: str) -> Subject:
