@@ -38,7 +38,6 @@ from services.security import Secret
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-ATTEMPTS: Final = RetryOptions().attempts
 LONGEST_HOLD: Final = RetryOptions().budget
 """Seconds a vendor's 429 may keep everything back; beyond that each call decides for itself."""
 MAX_BODY: Final = 64 * 1024 * 1024
@@ -149,7 +148,7 @@ class Http:
         self,
         call: Call,
         *,
-        attempts: int = ATTEMPTS,
+        attempts: int | None = None,
         write: bool = False,
         idempotency_key: str | None = None,
         subject: Subject | None = None,
@@ -171,7 +170,7 @@ class Http:
         call: Call,
         parser: Callable[[str], T],
         *,
-        attempts: int = ATTEMPTS,
+        attempts: int | None = None,
         write: bool = False,
         idempotency_key: str | None = None,
         subject: Subject | None = None,
@@ -179,10 +178,11 @@ class Http:
     ) -> T:
         """The answer, read by `parser` (which gets the text and raises `ServiceError`).
 
-        `write` says that the request changes something: it is sent once, or, with an `idempotency_key`
-        (sent as the header of that name), as often as a read. `subject`: whose rate limits it counts
-        against. `insist`: ask at once, even if the breaker is open or all places are taken, as a test of a
-        key or hanging up must; an answer then closes it. Raises `ServiceError` only.
+        `attempts` bounds them below what the policy allows. `write` says that the request changes something:
+        it is sent once, or, with an `idempotency_key` (sent as the header of that name), as often as a read.
+        `subject`: whose rate limits it counts against. `insist`: ask at once, even if the breaker is open or
+        all places are taken, as a test of a key or hanging up must; an answer then closes it. Raises
+        `ServiceError` only.
         """
         if idempotency_key:
             call = replace(call, headers={IDEMPOTENCY: idempotency_key, **(call.headers or {})})

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Final, Self, TypeVar
 
 from services.errors import Category, ServiceError
 from services.http.cache import SharedCache
-from services.http.client import ATTEMPTS, Call, Http, HttpOptions
+from services.http.client import Call, Http, HttpOptions
 from services.http.places import ClientStats
 from services.http.wire import Page, Wire, parse, parse_page, wrong_shape
 from services.model import Provider
@@ -98,7 +98,7 @@ class Client:
         expected: str,
         id_key: str = "",
         *,
-        attempts: int = ATTEMPTS,
+        attempts: int | None = None,
         insist: bool = False,
     ) -> Wire:
         """One document that must be an object, with a text under `id_key` if that is named."""
