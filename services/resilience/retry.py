@@ -92,6 +92,10 @@ class Backoff:
         self.delay = wait
         return 0.0
 
+    def forget(self) -> None:
+        """Let go of the failures seen so far."""
+        self._told = ()
+
     def wait(self, error: BaseException, spent: float) -> float | None:
         """Seconds to wait before the next attempt; None when it should not be made."""
         options = self._options
@@ -154,7 +158,9 @@ async def retry(
                 finally:
                     attempt.spent += _took(clock, started, attempt)
     finally:
-        del failure  # its traceback holds this frame: without this both would live until the next collection
+        # Their tracebacks hold this frame: without this all of them would live until the next collection.
+        del failure
+        backoff.forget()
     raise AssertionError("the last attempt returns or raises")
 
 
