@@ -62,7 +62,7 @@ async def test_the_environment_goes_before_the_store():
     assert (await find_token({"CALLBOARD_API_TOKEN": GOOD}, store)).reveal() == GOOD
 
 
-@pytest.mark.parametrize("token", ["short", "x" * 19, "with white space inside", "täglich-wechselnd-0123"])
+@pytest.mark.parametrize("token", ["tiny-9x", "x" * 19, "with white space inside", "täglich-wechselnd-0123"])
 def test_tokens_that_are_refused_are_not_repeated(token):
     with pytest.raises(UsageError) as caught:
         token_of({"CALLBOARD_API_TOKEN": token})
