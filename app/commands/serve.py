@@ -221,7 +221,7 @@ def _print_unit() -> int:
     command = str(Path(given).absolute()) if given else f"{sys.executable} -P -m app"
     text = (resources.files("app.api") / "callboard.service").read_text(encoding="utf-8")
     write_line(text.replace("@CALLBOARD@", command).rstrip("\n"))
-    if any(str(place).startswith(("/home/", "/root/")) for place in (command, sys.prefix)):
+    if any(Path(place).parts[1:2] in (("home",), ("root",)) for place in (command, sys.prefix)):
         say(f"{command} is in somebody's home, where the service may not look.")
         say("Install Callboard for the machine first, for example below /opt/callboard.")
     return ExitCode.DONE
