@@ -328,6 +328,7 @@ def as_dict(booking: Booking) -> dict[str, Any]:
         "provider_id": booking.provider_id,
         "who": booking.who,
         "starts_at": iso(booking.starts_at),
+        "integration": booking.integration,
         "timezone": booking.timezone,
         "request": dict(booking.request),
         "result": dict(booking.result),

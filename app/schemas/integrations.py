@@ -83,6 +83,7 @@ BOOKING = object_of(
         "provider_id": TEXT,
         "who": TEXT,
         "starts_at": or_null(TIME),
+        "integration": {**TEXT, "description": "by which it was made; empty for none that is stored"},
         "timezone": TEXT,
         "request": ANY,
         "result": ANY,

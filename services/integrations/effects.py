@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from sqlalchemy import update
+from sqlalchemy import ColumnElement, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
@@ -179,7 +179,7 @@ class Effects:
         """The latest effects of a kind, or of all kinds below it (`crm` has `crm.contact`), newest first."""
 
         def read(session: Session) -> list[EffectRow]:
-            rows = select(Effect).where((col(Effect.kind) == kind) | col(Effect.kind).startswith(f"{kind}."))
+            rows = select(Effect).where(_of_kind(kind))
             if company_id is not None:
                 rows = rows.where(Effect.company_id == company_id)
             newest = rows.order_by(col(Effect.created_at).desc(), col(Effect.id)).limit(limit)
@@ -256,13 +256,14 @@ class Effects:
         return found
 
     async def open_ones(self, kind: str, *, older_than_ms: int) -> list[EffectRow]:
-        """Effects of a kind still `intended` whose last sign of life is older: their process is gone."""
+        """Effects of a kind, or below it, still `intended` whose last sign of life is older: their process
+        is gone."""
         limit = self._clock.now() - older_than_ms
 
         def read(session: Session) -> list[EffectRow]:
             rows = session.exec(
                 select(Effect).where(
-                    Effect.kind == kind,
+                    _of_kind(kind),
                     Effect.state == EffectState.INTENDED.value,
                     col(Effect.updated_at) < limit,
                 )
@@ -376,6 +377,11 @@ def _interrupted() -> ServiceError:
         advice="Look there whether it happened before ordering it again",
         code="interrupted",
     )
+
+
+def _of_kind(kind: str) -> ColumnElement[bool]:
+    """Of this kind, or of one below it: `crm` has `crm.contact`."""
+    return (col(Effect.kind) == kind) | col(Effect.kind).startswith(f"{kind}.", autoescape=True)
 
 
 def _found(session: Session, intent: Intent) -> Effect | None:

@@ -79,6 +79,8 @@ class Booking:
     provider_id: str
     who: str
     starts_at: int | None
+    integration: str
+    """The stored integration it was made by; empty for the environment's or a simulation."""
     timezone: str
     request: Mapping[str, Any]
     result: Mapping[str, Any]

@@ -23,9 +23,12 @@ _OF_EFFECT: Final = {
 }
 
 
-def booking_of(row: EffectRow, kind: BookingKind, route: Route, timezone: str, at: int) -> BookingRow:
+def booking_of(
+    row: EffectRow, kind: BookingKind, route: Route, integration: str, timezone: str, at: int
+) -> BookingRow:
     """The row of a booking that is being made. `at`: epoch milliseconds."""
-    request = {**row.request, "route": route.value, "timezone": timezone}
+    how = {"route": route.value, "integration": integration, "timezone": timezone}
+    request = {**row.request, **how}
     return BookingRow(
         id=row.id,
         effect_id=row.id,
@@ -83,6 +86,7 @@ def read_booking(row: BookingRow, effect: Effect) -> Booking:
         provider_id=row.provider_id,
         who=row.who,
         starts_at=row.starts_at,
+        integration=request.pop("integration", ""),
         timezone=request.pop("timezone", "UTC"),
         request=request,
         result=json.loads(row.result),

@@ -18,7 +18,7 @@ from services.clock import Clock
 from services.errors import ServiceError, UsageError
 from services.events import BookingsChanged, EventBus
 from services.integrations.bookings import simulated
-from services.integrations.bookings.asking import checked, deed_of, not_offered, range_of, subject_of
+from services.integrations.bookings.asking import checked, deed_of, not_offered, range_of, subject_of, unsure
 from services.integrations.bookings.catalogue import PartnerCatalogue
 from services.integrations.bookings.direct import Order
 from services.integrations.bookings.gateway import READING, plain
@@ -40,7 +40,6 @@ from services.integrations.effects import (
     Effects,
     EffectState,
     Intent,
-    is_uncertain,
 )
 from services.integrations.model import Resolved
 from services.integrations.registry import IntegrationService
@@ -206,7 +205,15 @@ class BookingService:
         key = idempotency_key or await self._store.cancel_key(booking)
         params = {"id": booking.provider_id, "reason": reason}
         execution = await self._execute(
-            company, booking.partner, "cancel", params, integration, None, key, actor, was=booking
+            company,
+            booking.partner,
+            "cancel",
+            params,
+            integration or booking.integration,
+            None,
+            key,
+            actor,
+            was=booking,
         )
         if execution.state is not EffectState.DONE:
             raise ServiceError(
@@ -361,27 +368,25 @@ class BookingService:
 
         def also(session: Session, row: EffectRow) -> None:
             made.append(row.id)
-            session.add(booking_of(row, kind, way.route, way.zone.key, milliseconds(values["at"])))
-
-        try:
-            row = await self._effects.once(intent, perform, also=also, ended=booking_ended)
-        except ServiceError as error:
-            self._bus.publish(BookingsChanged(tuple(made)))
-            if not made or not is_uncertain(error):
-                raise
-            failure = ServiceError(
-                f"{error.message}; whether it was booked is not known",
-                category=error.category,
-                advice=f"Look at the partner's, then: callboard booking settle {made[0][:8]} confirmed",
-                code="unknown_outcome",
+            session.add(
+                booking_of(row, kind, way.route, way.integration, way.zone.key, milliseconds(values["at"]))
             )
+
+        def look() -> str:
+            return (
+                f"Look at the partner's, then: callboard booking settle {made[0][:8]} confirmed"
+                if made
+                else ""
+            )
+
+        doing = self._effects.once(intent, perform, also=also, ended=booking_ended)
+        try:
+            row = await unsure(doing, "it was booked", look)
         except BaseException:
             self._bus.publish(BookingsChanged(tuple(made)))
             raise
-        else:
-            self._bus.publish(BookingsChanged((row.id,)))
-            return replace(await self._store.of_effect(row.id), fresh=row.fresh)
-        raise failure
+        self._bus.publish(BookingsChanged((row.id,)))
+        return replace(await self._store.of_effect(row.id), fresh=row.fresh)
 
     async def _execute(
         self,
@@ -415,7 +420,14 @@ class BookingService:
         intent = Intent(
             f"{EFFECT}.{action}", key, partner, company_id=company_id, actor=actor, request=request
         )
-        row = await self._effects.once(intent, perform)
+
+        def look() -> str:
+            if was is None:
+                return "Look at the partner's before ordering it again"
+            return f"Look at the partner's, then: callboard booking settle {was.id[:8]} cancelled"
+
+        what = f"the {clean_line(action)} was done"
+        row = await unsure(self._effects.once(intent, perform), what, look)
         return Execution(
             row.id,
             partner,

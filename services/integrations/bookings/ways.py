@@ -23,10 +23,14 @@ from services.text import clean_line
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """One way to a partner; `direct` or `gateway` is set unless it is simulated."""
+    """One way to a partner; `direct` or `gateway` is set unless it is simulated.
+
+    `integration`: the name of the stored integration it is, empty for the environment's or none.
+    """
 
     route: Route
     zone: ZoneInfo
+    integration: str = ""
     direct: DirectPartner | None = None
     gateway: Gateway | None = None
 
@@ -71,9 +75,10 @@ class Ways:
             await asyncio.to_thread(self._catalogue.require, partner)
             return company_id, Way(Route.SIMULATION, simulated.ZONE)
         client = await self.client(found)
+        name = found.info.name if found.info.id is not None else ""
         if isinstance(client, Gateway):
-            return company_id, Way(Route.GATEWAY, client.zone, gateway=client)
-        return company_id, Way(Route.DIRECT, client.zone, direct=client)
+            return company_id, Way(Route.GATEWAY, client.zone, name, gateway=client)
+        return company_id, Way(Route.DIRECT, client.zone, name, direct=client)
 
     async def client(self, resolved: Resolved) -> DirectPartner | Gateway:
         """The client of an integration; another one once its address, settings or secret changed."""

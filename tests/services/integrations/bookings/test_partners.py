@@ -306,6 +306,33 @@ async def test_a_gateway_that_books_and_is_not_heard_books_once(
     assert [slot.seats for slot in slots] == [1]
 
 
+async def test_a_cancellation_that_is_not_heard_is_not_sent_again(
+    gateway: BookingService, simulator: RunningSimulator
+) -> None:
+    booking = await gateway.create_reservation("acme", "opentable", **TABLE)
+    await simulator.fault("drop:at=body:bookings:write")
+    with pytest.raises(ServiceError, match="whether the cancel was done is not known") as caught:
+        await gateway.cancel(booking.id)
+    assert "settle" in caught.value.advice
+    await simulator.clear_faults()
+    sent = await requests(simulator, "POST /bookings/execute")
+    with pytest.raises(ServiceError, match="asked for before and never answered"):
+        await gateway.cancel(booking.id)
+    assert await requests(simulator, "POST /bookings/execute") == sent
+    settled = await gateway.settle(booking.id, BookingState.CANCELLED, actor="ann")
+    assert settled.state is BookingState.CANCELLED
+
+
+async def test_a_cancellation_that_was_refused_may_be_ordered_again(
+    gateway: BookingService, simulator: RunningSimulator
+) -> None:
+    booking = await gateway.create_reservation("acme", "opentable", **TABLE)
+    await simulator.fault("422:bookings:write:x1")
+    with pytest.raises(ServiceError, match="refused it"):
+        await gateway.cancel(booking.id)
+    assert (await gateway.cancel(booking.id)).state is BookingState.CANCELLED
+
+
 async def test_a_timeout_after_the_booking_is_unknown(
     database: Database, simulator: RunningSimulator
 ) -> None:
@@ -423,6 +450,8 @@ async def test_two_integrations_of_one_partner_are_told_apart(
     await service.create_appointment("acme", "doctolib", **VISIT)
     other = await service.create_appointment("acme", "doctolib", **VISIT, integration="second practice")
     assert other.state is BookingState.CONFIRMED
+    assert other.integration == "second practice"
+    assert (await service.cancel(other.id)).state is BookingState.CANCELLED
     with pytest.raises(UsageError, match="is not for opentable"):
         await service.create_reservation("acme", "opentable", **TABLE, integration="second practice")
 
