@@ -34,6 +34,9 @@ SIGNED: Final = "/webhooks/"
 BEARER: Final = "bearer"
 MOST_NAMESAKES: Final = 20
 
+_NO_TELEMETRY: Final[Any] = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
+"""The framework would hand whole addresses to whatever exporter the environment names."""
+
 Offset = Annotated[int, Query(ge=0, le=1_000_000, description="how many to leave out at the beginning")]
 Limit = Annotated[int, Query(ge=1, le=documents.MOST_PAGE, description="how many at most")]
 Company = Annotated[str, Query(max_length=200, description="only those of this company")]
@@ -81,6 +84,7 @@ def create_app(services: Services, options: ApiOptions) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        telemetry=_NO_TELEMETRY,
         lifespan=lifespan,
     )
     errors.install(app)
