@@ -170,7 +170,9 @@ class Soak:
     ) -> float:
         """Seconds until every connection to the vendor is in such a state."""
         started = time.monotonic()
-        while not all(check.state in wanted for check in self._checks(provider)):
+        while len(found := self._checks(provider)) < len(COMPANIES) or any(
+            check.state not in wanted for check in found
+        ):
             if (took := time.monotonic() - started) > max(3 * limit, 30.0):
                 break
             await asyncio.sleep(0.05)
