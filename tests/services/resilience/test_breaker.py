@@ -113,6 +113,15 @@ def test_a_call_that_never_came_back_gives_up_its_place() -> None:
     assert admitted(machine, 40).probe
 
 
+def test_who_tried_before_it_opened_again_holds_no_place_any_more() -> None:
+    machine = opened(BreakerOptions(half_open_concurrency=2))
+    admitted(machine, 30)
+    machine.failed(admitted(machine, 30), 31)
+    assert machine.view(31).probing == 0
+    admitted(machine, 61)
+    assert admitted(machine, 61).probe
+
+
 def test_by_hand() -> None:
     machine = Machine(BreakerOptions())
     machine.trip(100)
@@ -288,6 +297,29 @@ async def test_what_the_lost_store_could_not_be_told_counts_here(fake_time: Fake
     await breaker.failed(permits[2])
     assert (breaker.view().state, breaker.view().degraded) == (OPEN, True)
     assert shared.told == [(CLOSED, True), (OPEN, True)]
+
+
+async def test_a_look_at_a_lost_store_finds_out(fake_time: FakeTime) -> None:
+    shared = Shared(fake_time)
+    shared.elsewhere.lost = True
+    assert not await shared.breaker.refresh()
+    assert shared.told == [(CLOSED, True)]
+
+
+async def test_who_is_trying_here_is_known_and_elsewhere_believed_for_a_second(fake_time: FakeTime) -> None:
+    shared = Shared(fake_time, half_open_concurrency=2)
+    breaker, machine = shared.breaker, shared.elsewhere.machine
+    await breaker.trip()
+    fake_time.seconds += 30
+    theirs = admitted(machine, fake_time.seconds)
+    ours = await breaker.admit()
+    assert breaker.view().probing == 2
+    fake_time.seconds += 1
+    assert breaker.view().probing == 1
+    await breaker.released(ours)
+    machine.released(theirs)
+    await breaker.refresh()
+    assert (breaker.view().state, breaker.view().probing) == (HALF_OPEN, 0)
 
 
 async def test_what_was_let_through_alone_says_nothing_to_the_others(fake_time: FakeTime) -> None:
