@@ -221,7 +221,7 @@ async def test_a_command_that_does_not_end_is_stopped_with_what_it_started(bench
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
         open({str(mark)!r}, "w").write(str(child.pid))
         time.sleep(600)"""
-    sender = Sender(bench.policies, bench.time, command_seconds=2.0)
+    sender = Sender(bench.policies, bench.time, command_seconds=6.0)
     channel = await bench.desk.add("command", "", config=python(code))
     with pytest.raises(ServiceError) as told:
         await sender.send(channel, "", ALERT)

@@ -1,0 +1,284 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from app.commands._health_settings import duration, moment
+from services.errors import UsageError
+from services.health.model import (
+    Channel,
+    CheckKind,
+    CheckView,
+    HealthState,
+    HealthView,
+    Incident,
+    Overall,
+    Rule,
+    Window,
+)
+from services.resilience import BreakerState, BreakerView
+from tests.app.fakes import NOW
+from tests.support.environment import child_environment
+from tests.support.program import CALLBOARD
+
+RETELL = CheckView(
+    id="provider:acme/retell",
+    kind=CheckKind.PROVIDER,
+    name="Retell",
+    company="acme",
+    state=HealthState.UP,
+    since=NOW,
+    checked_at=NOW,
+    next_at=NOW + 30_000,
+    message="answers",
+    took_ms=120.4,
+    uptime_24h=0.99999,
+    p95_ms=210.0,
+    facts=(("lines", "3 of 20"),),
+)
+AGENT = replace(
+    RETELL, id="agent:7", kind=CheckKind.AGENT, name="Front desk", message="mirror fresh", critical=False
+)
+DISK = replace(RETELL, id="system:disk", kind=CheckKind.SYSTEM, name="disk", company="", critical=False)
+DOWN = {
+    "state": HealthState.DOWN,
+    "message": "503 since 13:52",
+    "advice": "Wait for the vendor",
+    "breaker": BreakerView(BreakerState.OPEN, reopens_in=12.0),
+}
+
+
+@dataclass
+class FakeHealth:
+    checks: list[CheckView] = field(default_factory=lambda: [RETELL, AGENT, DISK])
+    overall: Overall = Overall.HEALTHY
+    reason: str = ""
+    asked: list[list[str]] = field(default_factory=list)
+    calls: list[tuple] = field(default_factory=list)
+
+    def view(self) -> HealthView:
+        return HealthView(self.overall, self.reason, tuple(self.checks), NOW, True, "this process")
+
+    async def check_now(self, ids=None, *, confirm=False) -> HealthView:
+        self.asked.append(list(ids or ()))
+        return self.view()
+
+    async def incidents(self, limit=100, check_id=None) -> list[Incident]:
+        self.calls.append(("incidents", limit, check_id))
+        kind = CheckKind.PROVIDER
+        over = Incident(1, RETELL.id, "Retell", kind, HealthState.DOWN, "", "503", "", NOW, NOW + 90_000, NOW)
+        return [over, replace(over, id=2, name="Front desk", cause="Retell", ended_at=None, alerted_at=None)]
+
+    async def add_maintenance(self, scope, **given) -> Window:
+        self.calls.append(("add", scope, given))
+        return Window(3, scope, given["reason"], given["timezone"], given["starts_at"], given["ends_at"])
+
+    async def maintenance(self) -> list[Window]:
+        return [Window(1, "*", "patches", "Europe/Berlin", cron="0 3 * * sun", minutes=90, actor="maria")]
+
+    async def end_maintenance(self, window_id) -> Window:
+        return Window(window_id, "*", starts_at=NOW, ends_at=NOW)
+
+    async def add_alert(self, kind, target, **given) -> Channel:
+        self.calls.append((kind, target, given))
+        return Channel(4, kind, "https://example.com/…")
+
+    async def alerts(self) -> list[Channel]:
+        return [Channel(4, "webhook", "https://example.com/…", last_error="it answered 500")]
+
+    async def remove_alert(self, channel_id) -> Channel:
+        return Channel(channel_id, "bell")
+
+    async def test_alert(self, channel_id) -> Channel:
+        return Channel(channel_id, "webhook", "https://example.com/…", sent_at=NOW)
+
+    async def rules(self) -> list[Rule]:
+        return [Rule(RETELL.id, failure_threshold=5)]
+
+    async def set_rule(self, check_id, **given) -> Rule:
+        self.calls.append((check_id, given))
+        return Rule(
+            check_id, given["enabled"], given["interval"], given["failure_threshold"], given["slow_ms"]
+        )
+
+
+@pytest.fixture
+def health(services) -> FakeHealth:
+    services.health = FakeHealth()
+    services.options = type("Options", (), {"timezone": "Europe/Berlin"})()
+    services.with_company()
+    return services.health
+
+
+def test_healthy_is_zero_and_agents_that_are_fine_are_counted(callboard, health) -> None:
+    result = callboard("health")
+    assert result.code == 0
+    first, retell, disk, fine = result.out.splitlines()
+    assert first == "healthy"
+    assert retell.split() == [
+        "up",
+        "provider",
+        "Retell",
+        "(acme)",
+        "99.9",
+        "%",
+        "p95",
+        "210",
+        "ms",
+        "answers",
+    ]
+    assert "disk" in disk
+    assert fine.strip() == "1 agent is fine (--all lists them)"
+    assert "Front desk" in callboard("health", "--all").out
+    assert health.asked[1] == [RETELL.id, AGENT.id, DISK.id]
+
+
+@pytest.mark.parametrize(("overall", "code"), [("healthy", 0), ("degraded", 3), ("unhealthy", 1)])
+def test_the_exit_code_says_how_it_is(callboard, health, overall, code) -> None:
+    health.overall, health.reason = Overall(overall), "Retell is down; 1 agent hangs on it"
+    result = callboard("health", "--json")
+    assert (result.code, result.json["overall"]) == (code, overall)
+
+
+def test_what_is_down_comes_with_its_advice(callboard, health) -> None:
+    health.checks = [replace(RETELL, **DOWN), replace(AGENT, state=HealthState.DOWN, held_by="Retell")]
+    health.overall, health.reason = Overall.UNHEALTHY, "Retell is down; 1 agent hangs on it"
+    out = callboard("health", "--all").out
+    assert "unhealthy — Retell is down; 1 agent hangs on it" in out
+    assert "503 since 13:52 · breaker open 12 s" in out
+    assert "try: Wait for the vendor" in out
+    assert "waits for Retell" in out
+
+
+def test_a_part_is_judged_by_itself(callboard, health) -> None:
+    health.checks = [replace(RETELL, **DOWN), DISK]
+    health.overall = Overall.UNHEALTHY
+    assert callboard("health", "--kind", "system").code == 0
+    assert callboard("health", "--company", "ACME").code == 1
+    assert health.asked[-1] == [RETELL.id]
+    assert callboard("health", "--company", "acne").code == 2
+    assert callboard("health", "--kind", "disk").code == 2
+
+
+def test_json_has_everything(callboard, health) -> None:
+    health.checks = [replace(RETELL, **DOWN)]
+    (check,) = callboard("health", "--json").json["checks"]
+    assert check["breaker"] == {"state": "open", "failures": 0, "reopens_in_s": 12.0, "shared": False}
+    assert check["facts"] == [{"label": "lines", "value": "3 of 20"}]
+
+
+def test_incidents(callboard, health) -> None:
+    out = callboard("health", "incidents", "--limit", "5", "--check", RETELL.id).out
+    assert health.calls == [("incidents", 5, RETELL.id)]
+    assert "1 min 30 s" in out
+    assert "held back by Retell" in out
+    assert len(callboard("health", "incidents", "--json").json["incidents"]) == 2
+
+
+def test_maintenance(callboard, health) -> None:
+    added = callboard("health", "maintenance", "add", "provider", "--for", "2h30m", "--reason", "keys")
+    assert added.code == 0
+    _, scope, given = health.calls[-1]
+    assert (scope, given["minutes"], given["timezone"]) == ("provider", 150, "Europe/Berlin")
+    span = ("--from", "2026-12-01 03:00", "--until", "2026-12-01 05:00", "--json")
+    (window,) = callboard("health", "maintenance", "add", "*", *span).json["windows"]
+    assert window["starts_at"] == "2026-12-01T02:00:00.000Z"
+    assert callboard("health", "maintenance", "add", "*").code == 2
+    assert "0 3 * * sun in Europe/Berlin, 90 min each time" in callboard("health", "maintenance", "list").out
+    assert callboard("health", "maintenance", "end", "1").code == 0
+
+
+def test_alerts(callboard, health) -> None:
+    options = ("--least", "down", "--company", "acme", "--set", "a=b=c")
+    added = callboard("health", "alerts", "add", "webhook", "https://example.com/s3cret", *options)
+    assert added.code == 0
+    assert "s3cret" not in added.out + added.err
+    kind, target, given = health.calls[-1]
+    assert (kind, target, given["company"]) == ("webhook", "https://example.com/s3cret", "acme")
+    assert (given["least"], given["config"]) == (HealthState.DOWN, {"a": "b=c"})
+    assert "it answered 500" in callboard("health", "alerts", "list").out
+    assert callboard("health", "alerts", "test", "4", "--json").json["channels"][0]["last_error"] == ""
+    assert callboard("health", "alerts", "remove", "4").code == 0
+    assert callboard("health", "alerts", "add", "bell", "--set", "loud").code == 2
+
+
+def test_rules(callboard, health) -> None:
+    assert callboard("health", "rules", "set", RETELL.id, "--failures", "3", "--slow", "900").code == 0
+    check, given = health.calls[-1]
+    assert (check, given["failure_threshold"], given["slow_ms"], given["enabled"]) == (
+        RETELL.id,
+        3,
+        900,
+        True,
+    )
+    assert callboard("health", "rules", "list", "--json").json["rules"][0]["failure_threshold"] == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "minutes"), [("90m", 90), ("2h", 120), ("1d12h", 2160), ("1d 4h 30min", 1710), ("5 m", 5)]
+)
+def test_lengths_of_time(text, minutes) -> None:
+    assert duration(text) == minutes
+
+
+@pytest.mark.parametrize("text", ["", "soon", "90", "0m", "-5m", "2h5"])
+def test_what_is_no_length_of_time(text) -> None:
+    with pytest.raises(UsageError):
+        duration(text)
+
+
+def test_moments_are_meant_in_a_zone() -> None:
+    assert moment("2026-07-01 12:00", "Europe/Berlin") == moment("2026-07-01T10:00:00+00:00", "Asia/Tokyo")
+    with pytest.raises(UsageError):
+        moment("tomorrow", "UTC")
+
+
+def test_a_watch_prints_what_changed_and_ends_with_the_signal(callboard, health, monkeypatch) -> None:
+    async def start() -> None:
+        health.started = True
+
+    async def aclose() -> None:
+        health.closed = True
+
+    views = iter(
+        [
+            [RETELL, AGENT, DISK],
+            [RETELL, AGENT, DISK],
+            [replace(RETELL, **DOWN), AGENT, DISK],
+        ]
+    )
+    shown = health.view
+
+    def view() -> HealthView:
+        found = next(views, None)
+        if found is None:
+            os.kill(os.getpid(), signal.SIGINT)
+        else:
+            health.checks = found
+        return shown()
+
+    monkeypatch.setattr("app.commands.health.REDRAW", 0.01)
+    health.start, health.aclose, health.view = start, aclose, view
+    result = callboard("health", "--watch")
+    assert result.code == 0
+    assert health.started
+    assert health.closed
+    (line,) = result.out.splitlines()
+    assert "down         Retell (acme)  503 since 13:52" in line
+
+
+def test_the_real_program_looks_at_an_empty_home(tmp_path) -> None:
+    """No company, no network: what the program stands on is well, and the JSON keeps its contract."""
+    done = subprocess.run(
+        [*CALLBOARD, "health", "--json"], env=child_environment(tmp_path), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    states = {check["id"]: check["state"] for check in found["checks"]}
+    assert states["system:database"] == "up"
+    assert found["overall"] == "healthy"
