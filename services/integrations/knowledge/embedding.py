@@ -30,7 +30,9 @@ class Embedding:
         self._search = search
         self._sleep = sleep
 
-    async def complete(self, database: Database, source_id: int, company: str, progress: OnProgress) -> bool:
+    async def complete(
+        self, database: Database, source_id: int, company_id: int, company: str, progress: OnProgress
+    ) -> bool:
         """Give every piece of a source a vector of the model in use; whether any was made.
 
         Each batch is stored at once: whoever is cancelled goes on there next time. Raises ServiceError.
@@ -76,6 +78,7 @@ class Embedding:
                 vectors.put(session, {number: raw[number] for number in session.exec(there) if number})
 
             await database.write(put)
+            await self._search.catch_up(database, company_id, model)
             made += len(rows)
             progress(Progress("embedding", total - left + made, total))
         return made > 0

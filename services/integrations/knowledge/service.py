@@ -302,6 +302,13 @@ class KnowledgeService:
                 digest=digest,
                 text=document.text,
             )
+            now = self._clock.now()
+            told = {"uri": original.uri, "digest": digest[:12], "company": company, "at": remote.name}
+            await (await self._open_database()).write(
+                lambda session: record(
+                    session, at=now, actor=actor, action=action, subject=source.title, after=told
+                )
+            )
             self._bus.publish(KnowledgeChanged())
             return Ingested(source)
         chunks = await asyncio.to_thread(_pieces, document)
@@ -336,7 +343,7 @@ class KnowledgeService:
             embedder = await self._embedder(company_id)
             if embedder is not None:
                 embedding = Embedding(embedder, self._vectors, self._sleep)
-                if await embedding.complete(database, source_id, company, progress):
+                if await embedding.complete(database, source_id, company_id, company, progress):
                     self._bus.publish(KnowledgeChanged())
         except VaultLocked:
             raise

@@ -1,8 +1,8 @@
 """The knowledge base in the database: sources and pieces, and the search of their words.
 
 SQLite searches with FTS5 (the table `knowledge_fts` follows `knowledge_chunk` by triggers), PostgreSQL with a
-GIN index over `knowledge_words`; both fold case and accents alike. What somebody asks is always data: every
-word is quoted, nothing of it can be an operator.
+GIN index over the column `words`, which it keeps itself; both fold case and accents alike. What somebody asks
+is always data: every word is quoted, nothing of it can be an operator.
 """
 
 from __future__ import annotations
@@ -24,11 +24,14 @@ from services.text import clean_line
 
 HEADING_WEIGHT: Final = 3.0
 """How much more a word counts in a heading than in the text."""
+SHORTEST_BEGINNING: Final = 3
+"""Letters and digits from which on the last word of a question also finds longer ones."""
 
 _SQLITE: Final = text(
     f"""
 SELECT f.rowid, -bm25(knowledge_fts, {HEADING_WEIGHT}, 1.0) AS score
-FROM knowledge_fts f JOIN knowledge_chunk c ON c.id = f.rowid JOIN knowledge_source s ON s.id = c.source_id
+FROM knowledge_fts f CROSS JOIN knowledge_chunk c ON c.id = f.rowid
+CROSS JOIN knowledge_source s ON s.id = c.source_id
 WHERE knowledge_fts MATCH :query AND s.company_id = :company
 ORDER BY bm25(knowledge_fts, {HEADING_WEIGHT}, 1.0), f.rowid LIMIT :limit
 """  # noqa: S608  # a constant of ours
@@ -37,10 +40,10 @@ ORDER BY bm25(knowledge_fts, {HEADING_WEIGHT}, 1.0), f.rowid LIMIT :limit
 _POSTGRES: Final = text(
     f"""
 SELECT c.id,
-  ts_rank('{{{1 / HEADING_WEIGHT:.3f}, 0.2, 0.4, 1.0}}', knowledge_words(c.heading, c.text), q.query, 1)
+  ts_rank('{{{1 / HEADING_WEIGHT:.3f}, 0.2, 0.4, 1.0}}', c.words, q.query, 1)
 FROM (SELECT CAST(:query AS tsquery) AS query) q,
   knowledge_chunk c JOIN knowledge_source s ON s.id = c.source_id
-WHERE knowledge_words(c.heading, c.text) @@ q.query AND s.company_id = :company
+WHERE c.words @@ q.query AND s.company_id = :company
 ORDER BY 2 DESC, c.id LIMIT :limit
 """  # noqa: S608  # a constant of ours
 )
@@ -162,18 +165,23 @@ def search_text(session: Session, company_id: int, question: str, limit: int) ->
 def fts_query(words: Sequence[str]) -> str:
     """Any of the words, the last one also as a beginning; each a string, where only a quote is special."""
     quoted = ['"' + word.replace('"', '""') + '"' for word in words]
-    return " OR ".join([*quoted[:-1], quoted[-1] + " *"])
+    return " OR ".join([*quoted[:-1], quoted[-1] + " *" * _begins(words[-1])])
 
 
 def postgres_query(session: Session, words: Sequence[str]) -> str:
     """The same as a `tsquery`, made by the server word by word; empty where its parser finds no word."""
     parts = [f"phraseto_tsquery('simple', knowledge_fold(:w{number}))" for number in range(len(words) - 1)]
     # The last one by the syntax of tsquery, the word a quoted string in it.
-    last = "'" + words[-1].replace("\\", "\\\\").replace("'", "''") + "':*"
+    last = "'" + words[-1].replace("\\", "\\\\").replace("'", "''") + "'" + ":*" * _begins(words[-1])
     parts.append("to_tsquery('simple', knowledge_fold(:last))")
     values = {f"w{number}": word for number, word in enumerate(words[:-1])}
     found = session.execute(text("SELECT CAST(" + " || ".join(parts) + " AS text)"), {**values, "last": last})
     return str(found.scalar_one() or "")
+
+
+def _begins(word: str) -> bool:
+    """Whether a word may stand for those that begin with it: one letter would find everything."""
+    return sum(character.isalnum() for character in word) >= SHORTEST_BEGINNING
 
 
 def pieces(session: Session, company_id: int, ids: Iterable[int]) -> dict[int, Piece]:

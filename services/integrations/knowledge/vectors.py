@@ -13,7 +13,7 @@ import sys
 import threading
 from array import array
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import Any, Final
 
@@ -30,6 +30,7 @@ EXACT: Final = "exact (numpy)"
 MOST_DIMENSIONS: Final = 16_000
 """What pgvector's type holds; more than any embedding model has."""
 _KEPT_BYTES: Final = 256 * 1024 * 1024
+_AT_ONCE: Final = 5_000
 _BATCH: Final = 500
 
 _SQLITE: Final = text(
@@ -133,8 +134,7 @@ class VectorSearch:
     ) -> list[tuple[int, float]]:
         """Ids of the company's pieces with their cosine similarity to a unit vector, nearest first."""
         ranking = await self.ranking(database)
-        if ranking == PGVECTOR:
-            await self._catch_up(database, company_id, model)
+        await self.catch_up(database, company_id, model)
         values = {"company": company_id, "model": model, "limit": limit, "size": 4 * len(vector)}
 
         def read(session: Session) -> list[tuple[int, float]]:
@@ -185,7 +185,10 @@ class VectorSearch:
             return EXACT
         return PGVECTOR
 
-    async def _catch_up(self, database: Database, company_id: int, model: str) -> None:
+    async def catch_up(self, database: Database, company_id: int, model: str) -> None:
+        """Let what ranks know the vectors stored since; after each batch, so that no search waits for all."""
+        if await self.ranking(database) != PGVECTOR:
+            return
         values = {"company": company_id, "model": model, "limit": _BATCH}
 
         def copy(session: Session) -> int:
@@ -209,19 +212,24 @@ class VectorSearch:
     ) -> list[tuple[int, float]]:
         import numpy as np
 
-        ids, matrix = self._matrix(session, company_id, model, len(vector))
-        if not len(ids):
-            return []
-        near = matrix @ np.asarray(vector, dtype=np.float32)
-        count = min(limit, len(ids))
-        best = np.argpartition(-near, count - 1)[:count]
-        order = sorted(best.tolist(), key=lambda place: (-float(near[place]), int(ids[place])))
-        return [(int(ids[place]), float(near[place])) for place in order]
+        wanted = np.asarray(vector, dtype=np.float32)
+        found: list[tuple[int, float]] = []
+        for ids, matrix in self._matrices(session, company_id, model, len(vector)):
+            near = matrix @ wanted
+            count = min(limit, len(ids))
+            best = np.argpartition(-near, count - 1)[:count]
+            found += [(int(ids[place]), float(near[place])) for place in best]
+            found = sorted(found, key=lambda pair: (-pair[1], pair[0]))[:limit]
+        return found
 
-    def _matrix(self, session: Session, company_id: int, model: str, dimensions: int) -> tuple[Any, Any]:
-        """Every vector of a company, one a row; read again only when there are others."""
-        import numpy as np
+    def _matrices(
+        self, session: Session, company_id: int, model: str, dimensions: int
+    ) -> Iterator[tuple[Any, Any]]:
+        """Every vector of a company, one a row, with the ids of their pieces.
 
+        As one matrix that is read again only when there are others; piece by piece where that would be too
+        large to keep.
+        """
         mine = (
             KnowledgeSource.company_id == company_id,
             KnowledgeSource.embedding_model == model,
@@ -234,20 +242,30 @@ class VectorSearch:
         key = (company_id, model)
         with self._lock:
             kept = self._kept.get(key)
-            if kept is not None and kept[0] == stamp:
+            if kept is not None:
                 self._kept.move_to_end(key)
-                return kept[1], kept[2]
-        rows = session.execute(
-            select(number, col(KnowledgeChunk.embedding)).join(KnowledgeSource, joined).where(*mine)
-        ).all()
-        ids = np.array([row[0] for row in rows], dtype=np.int64)
-        matrix = np.frombuffer(b"".join(row[1] for row in rows), dtype="<f4").reshape(len(rows), dimensions)
-        with self._lock:
-            self._kept[key] = (stamp, ids, matrix)
-            self._kept.move_to_end(key)
-            while len(self._kept) > 1 and sum(entry[2].nbytes for entry in self._kept.values()) > _KEPT_BYTES:
-                self._kept.popitem(last=False)
-        return ids, matrix
+        if kept is not None and kept[0] == stamp:
+            yield kept[1], kept[2]
+            return
+        query = select(number, col(KnowledgeChunk.embedding)).join(KnowledgeSource, joined).where(*mine)
+        if stamp[1] * dimensions * 4 > _KEPT_BYTES:
+            for rows in session.execute(query).yield_per(_AT_ONCE).partitions():
+                yield _matrix(rows, dimensions)
+        elif stamp[1]:
+            ids, matrix = _matrix(session.execute(query).all(), dimensions)
+            with self._lock:
+                self._kept[key] = (stamp, ids, matrix)
+                self._kept.move_to_end(key)
+                while sum(entry[2].nbytes for entry in self._kept.values()) > _KEPT_BYTES:
+                    self._kept.popitem(last=False)
+            yield ids, matrix
+
+
+def _matrix(rows: Sequence[Any], dimensions: int) -> tuple[Any, Any]:
+    import numpy as np
+
+    ids = np.array([row[0] for row in rows], dtype=np.int64)
+    return ids, np.frombuffer(b"".join(row[1] for row in rows), dtype="<f4").reshape(len(rows), dimensions)
 
 
 def _installed() -> str:

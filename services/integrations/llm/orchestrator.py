@@ -34,7 +34,7 @@ from services.resilience import Policies, RateLimiter, RetryOptions, Subject
 from services.resilience.retry import Sleep
 from services.security import redact
 from services.storage import Database
-from services.storage.tables import LlmDecision
+from services.storage.tables import Company, LlmDecision
 from services.text import clean, clean_line
 
 KEPT_REQUEST: Final = 2_000
@@ -140,13 +140,18 @@ class Orchestrator:
             )
         company_id = await self._integrations.company_id(company)
         database = await self._open_database()
-        candidates = await database.read(lambda session: candidates_of(session, company_id))
+
+        def read(session: Session) -> tuple[str, list[Candidate]]:
+            row = session.get(Company, company_id)
+            return (row.name if row else company), candidates_of(session, company_id)
+
+        company, candidates = await database.read(read)
         started = self._clock.monotonic()
         passages = await self._passages(company, asked) if with_knowledge and candidates else ()
         told = redact(clean(context or "")).strip()
         outcome = await self._decide(company, company_id, candidates, asked, told, passages, actor)
         took = round((self._clock.monotonic() - started) * 1000)
-        return await self._store(database, company_id, asked, actor, outcome, took)
+        return await self._store(database, company_id, company, asked, actor, outcome, took)
 
     async def decisions(self, company: str | None = None, limit: int = 50) -> list[DecisionRow]:
         """Decisions, newest first; of every company when none is named."""
@@ -231,7 +236,14 @@ class Orchestrator:
         return tuple(f"{hit.title}: {hit.text}" for hit in answer.hits)
 
     async def _store(
-        self, database: Database, company_id: int, request: str, actor: str, outcome: _Outcome, took: int
+        self,
+        database: Database,
+        company_id: int,
+        company: str,
+        request: str,
+        actor: str,
+        outcome: _Outcome,
+        took: int,
     ) -> DecisionRow:
         choice, usage, error = outcome.choice, outcome.spent.usage, outcome.error
         agent = choice.candidate
@@ -261,9 +273,7 @@ class Orchestrator:
             )
             decisions.add(session, row)
             session.flush()
-            return next(
-                each for each in decisions.latest(session, company_id, MOST_SHOWN) if each.id == row.id
-            )
+            return decisions.as_row(row, company, agent.agent_id if agent else "")
 
         stored = await database.write(write)
         self._bus.publish(DecisionsChanged())

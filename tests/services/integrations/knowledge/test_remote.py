@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from sqlmodel import select
 
 from services.errors import ServiceError, UsageError
 from services.integrations.knowledge import Mode, SourceKind
 from services.integrations.model import Kind
+from services.storage.tables import Audit
 from tests.services.integrations.knowledge.world import World, world_on
 from tests.support.rawserver import raw_server, reply
 from tests.support.simulator import running_simulator
@@ -53,6 +55,8 @@ async def test_documents_are_read_here_and_sent_there(world, simulator):
     assert len(await world.knowledge.sources("acme")) == 1
     with pytest.raises(UsageError):
         await world.knowledge.remove("acme", "pool")
+    audit = await world.database.read(lambda session: session.exec(select(Audit.action)).all())
+    assert list(audit) == ["knowledge.add", "knowledge.add", "knowledge.remove"]
 
 
 async def test_while_it_is_down_the_local_one_answers_and_says_so(tmp_path, simulator, fake_time):

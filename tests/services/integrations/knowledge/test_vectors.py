@@ -251,7 +251,9 @@ def test_numpy_finds_the_nearest(data):
     search = VectorSearch()
     ids = np.arange(1, len(usable) + 1)
     matrix = np.frombuffer(b"".join(map(pack, usable)), "<f4").reshape(len(usable), size)
-    search._matrix = lambda *_: (ids, matrix)  # type: ignore[method-assign]
+    parts = data.draw(st.integers(1, len(usable)))
+    pieces = [(ids[at : at + parts], matrix[at : at + parts]) for at in range(0, len(usable), parts)]
+    search._matrices = lambda *_: iter(pieces)  # type: ignore[method-assign]
     limit = data.draw(st.integers(1, 25))
     found = search._exact(None, 1, "m", usable[0], limit)  # type: ignore[arg-type]
     assert len(found) == min(limit, len(usable))
@@ -275,6 +277,18 @@ async def fill(world: World, count: int, size: int, seed: int = 7) -> list[array
 
     await world.database.write(write)
     return made
+
+
+async def test_what_is_too_large_to_keep_is_read_in_pieces(world, monkeypatch):
+    made = await fill(world, 30, 6)
+    expected = await VectorSearch().nearest(world.database, 1, "m", made[3], 7)
+    monkeypatch.setattr(vectors, "_KEPT_BYTES", 100)
+    monkeypatch.setattr(vectors, "_AT_ONCE", 4)
+    search = VectorSearch()
+    search._ranking = EXACT
+    found = await search.nearest(world.database, 1, "m", made[3], 7)
+    assert [number for number, _ in found] == [number for number, _ in expected]
+    assert not search._kept
 
 
 async def test_the_copy_in_memory_follows_the_table(world):

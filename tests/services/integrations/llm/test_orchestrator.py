@@ -255,7 +255,7 @@ async def test_the_limits_count_by_company_and_by_actor(tmp_path, simulator, fak
     async with routing_on(tmp_path, simulator, fake_time, limiter=limiter) as routing:
         await routing.model()
         first = await routing.orchestrator.route("acme", "my invoice", actor="ann")
-        second = await routing.orchestrator.route("acme", "my invoice", actor="ann")
+        second = await routing.orchestrator.route("ACME", "my invoice", actor="ann")
         other = await routing.orchestrator.route("acme", "my invoice", actor="bob")
         assert [each.source.value for each in (first, second, other)] == ["model", "rules", "model"]
         assert second.error is not None
