@@ -1,4 +1,4 @@
-"""What the program depends on, examined: findings with advice, printed by whoever asked.
+"""What the program depends on: watched all the time (the service), or examined once (the doctor).
 
 Names are loaded on first use; nothing heavy is imported before a check runs.
 """
@@ -21,11 +21,14 @@ if TYPE_CHECKING:
         webrtc,
     )
     from services.health.reach import Host, Network
+    from services.health.service import HealthOptions, HealthService
 
 __all__ = [
     "Check",
     "DatabaseCheck",
     "Finding",
+    "HealthOptions",
+    "HealthService",
     "Host",
     "Level",
     "Network",
@@ -47,6 +50,7 @@ _HOMES = {
     "machine": ("TerminalFacts", "audio", "bytecode", "colours", "locale", "terminal", "versions", "webrtc"),
     "data": ("DatabaseCheck", "SecretsCheck"),
     "reach": ("Host", "Network"),
+    "service": ("HealthOptions", "HealthService"),
 }
 
 

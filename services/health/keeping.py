@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 MOST_WAITING: Final = 50_000
 """Probes kept while the database is away; of more the oldest are dropped."""
+MOST_STATES: Final = 300
+"""Standings that are stored in one round."""
 THIN_EVERY: Final = 300.0
 
 
@@ -272,12 +274,14 @@ class Keeping:
 
     def _batch(self) -> store.Batch:
         states = {}
-        for check_id in self._dirty:
+        # The rest waits for the next round: writing thousands down would hold the event loop.
+        for check_id in list(self._dirty)[:MOST_STATES]:
+            del self._dirty[check_id]
             standing = self._board.find(check_id)
             if standing is not None:
                 states[check_id] = store.saved(standing)
         batch = store.Batch(self._probes, states, list(self._incidents.changed.values()))
-        self._probes, self._dirty = [], {}
+        self._probes = []
         self._incidents.changed = {}
         return batch
 
@@ -338,6 +342,8 @@ class Keeping:
         self._probes += self._stretches.take()
         now = self._clock.now()
         if (await self._lead(database, now)).held:
+            while self._dirty:
+                await self._lead(database, now)
             await self._tell(database, now)
             await self._thin_now(database)
             await database.write(lambda session: store.release(session, self._owner))

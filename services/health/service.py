@@ -52,7 +52,7 @@ log = logging.getLogger("callboard.health")
 DATABASE: Final = "system:database"
 REBUILD: Final = 60.0
 """Seconds after which what is to be watched is looked up again, word of a change or not."""
-CHUNK: Final = 100
+CHUNK: Final = 50
 """Checks that are taken in or drawn up between two turns of the event loop."""
 
 
@@ -274,6 +274,7 @@ class HealthService:
                 self._board.set_next(check_id, next_at)
                 self._keeping.found(check_id, counted, reading, probed.at, grouped=grouped)
             await self._refresh()
+            await asyncio.sleep(0)
         if not grouped:
             await self._showing.count_budgets(self._plan.spec(probed.job.id))
         if self._keeping.step(self._clock.now()):

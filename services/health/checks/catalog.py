@@ -77,6 +77,7 @@ class StandardCatalog:
         self._integrations = integrations
         self._checks = dict(checks or {})
         self._audio = audio
+        self._accounts = connections.Accounts(clock)
         self._endpoints = Endpoints(clock, local=options.simulated)
         # Apart, so that a look at one integration does not forget the hosts of all agents.
         self._addresses = Endpoints(clock, local=True)
@@ -109,6 +110,7 @@ class StandardCatalog:
         return connections.spec_of(
             connection,
             self._clients,
+            self._accounts,
             self._clock,
             interval=options.interval_seconds,
             failures=options.failures,
@@ -128,6 +130,7 @@ class StandardCatalog:
             failures=options.failures,
             slow_ms=options.slow_ms,
             checks=self._checks,
+            simulated=options.simulated and info.id is not None,
         )
 
     def _of_system(self, found: Sequence[ConnectionInfo]) -> list[CheckSpec]:

@@ -8,22 +8,25 @@ check fail: keys often may not read it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
 from services.clock import Clock
 from services.companies import ConnectionClients
 from services.companies.clients import policy_name
-from services.errors import ServiceError, VaultLocked
+from services.errors import Category, ServiceError, VaultLocked
 from services.health.model import CheckKind, CheckSpec, HealthState, Reading
 from services.health.runner import failed
+from services.http import Wire
 from services.model import ConnectionInfo, Provider
 from services.providers import VENDOR_NAMES, ElevenLabsClient, RetellClient
 
 SECRETS = "system:secrets"
 ALMOST = 0.9
 """From this share of a quota or of the lines in use on, the connection is degraded."""
+REFUSED = 3600.0
+"""Seconds after which something that the vendor refused to say is asked again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,7 @@ def check_id(connection: ConnectionInfo) -> str:
 def spec_of(
     connection: ConnectionInfo,
     clients: ConnectionClients,
+    accounts: Accounts,
     clock: Clock,
     *,
     interval: float,
@@ -62,7 +66,7 @@ def spec_of(
     """The check of one connection."""
 
     async def probe() -> Reading:
-        return await read(connection, clients, clock, simulated=simulated(connection))
+        return await read(connection, clients, accounts, clock, simulated=simulated(connection))
 
     return CheckSpec(
         id=check_id(connection),
@@ -80,7 +84,12 @@ def spec_of(
 
 
 async def read(
-    connection: ConnectionInfo, clients: ConnectionClients, clock: Clock, *, simulated: bool
+    connection: ConnectionInfo,
+    clients: ConnectionClients,
+    accounts: Accounts,
+    clock: Clock,
+    *,
+    simulated: bool,
 ) -> Reading:
     """Ask the vendor whose key it is, then what is left."""
     started = clock.monotonic()
@@ -93,7 +102,7 @@ async def read(
     except ServiceError as error:
         return failed(error, (clock.monotonic() - started) * 1000)
     took_ms = (clock.monotonic() - started) * 1000
-    usages = await _usages(client)
+    usages = await accounts.usages(connection.id, client)
     scarce = next((usage for usage in usages if usage.scarce), None)
     facts = (
         ("account", account.name),
@@ -109,37 +118,50 @@ async def read(
     return Reading(state, message, advice, "", took_ms, facts, simulated)
 
 
-async def _usages(client: RetellClient | ElevenLabsClient) -> list[Usage]:
-    """What the account has used; nothing where the key may not know or the vendor does not say."""
-    if client.provider is Provider.RETELL:
-        return await _of_retell(client)  # type: ignore[arg-type]  # the provider tells which
-    return await _of_elevenlabs(client)  # type: ignore[arg-type]
+class Accounts:
+    """What accounts have used. Where the key may not know, or the vendor does not say, is asked seldom."""
 
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._refused: dict[tuple[int, str], float] = {}
 
-async def _of_retell(client: RetellClient) -> list[Usage]:
-    try:
-        found = (await client.concurrency()).data
-    except ServiceError:
-        return []
-    used, limit = _count(found, "current_concurrency"), _count(found, "concurrency_limit")
-    return [] if used is None else [Usage("lines", used, limit, "calls at once")]
+    async def usages(self, connection_id: int, client: RetellClient | ElevenLabsClient) -> list[Usage]:
+        """What there is to know; an empty list where nothing is."""
+        if client.provider is Provider.RETELL:
+            return await self._of_retell(connection_id, client)  # type: ignore[arg-type]  # as it says
+        return await self._of_elevenlabs(connection_id, client)  # type: ignore[arg-type]
 
+    async def _of_retell(self, connection_id: int, client: RetellClient) -> list[Usage]:
+        found = await self._ask(connection_id, "concurrency", client.concurrency)
+        used, limit = _count(found, "current_concurrency"), _count(found, "concurrency_limit")
+        return [] if used is None else [Usage("lines", used, limit, "calls at once")]
 
-async def _of_elevenlabs(client: ElevenLabsClient) -> list[Usage]:
-    answers = await asyncio.gather(client.subscription(), client.live_count(), return_exceptions=True)
-    for answer in answers:
-        if isinstance(answer, BaseException) and not isinstance(answer, ServiceError):
-            raise answer
-    subscription, live = (None if isinstance(each, BaseException) else each.data for each in answers)
-    usages = []
-    credits_used = _count(subscription, "character_count")
-    if credits_used is not None:
-        limit = _count(subscription, "character_limit")
-        usages.append(Usage("quota", credits_used, limit, "credits in this period"))
-    calls = _count(live, "count")
-    if calls is not None:
-        usages.append(Usage("lines", calls, None, "calls at once"))
-    return usages
+    async def _of_elevenlabs(self, connection_id: int, client: ElevenLabsClient) -> list[Usage]:
+        subscription, live = await asyncio.gather(
+            self._ask(connection_id, "subscription", client.subscription),
+            self._ask(connection_id, "live count", client.live_count),
+        )
+        usages = []
+        credits_used = _count(subscription, "character_count")
+        if credits_used is not None:
+            limit = _count(subscription, "character_limit")
+            usages.append(Usage("quota", credits_used, limit, "credits in this period"))
+        calls = _count(live, "count")
+        if calls is not None:
+            usages.append(Usage("lines", calls, None, "calls at once"))
+        return usages
+
+    async def _ask(self, connection_id: int, what: str, ask: Callable[[], Awaitable[Wire]]) -> Any:
+        key, now = (connection_id, what), self._clock.monotonic()
+        refused_at = self._refused.get(key)
+        if refused_at is not None and now - refused_at < REFUSED:
+            return None
+        try:
+            return (await ask()).data
+        except ServiceError as error:
+            if error.category in (Category.AUTHENTICATION, Category.PERMANENT):
+                self._refused[key] = now
+            return None
 
 
 def _count(document: Any, name: str) -> int | None:

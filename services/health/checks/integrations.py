@@ -37,35 +37,41 @@ def spec_of(
     failures: int,
     slow_ms: float | None,
     checks: Mapping[str, Check],
+    simulated: bool = False,
 ) -> CheckSpec:
-    """The check of one integration."""
+    """The check of one integration. `simulated`: what answers is the simulator."""
 
     async def probe() -> Reading:
         own = checks.get(info.adapter)
         if own is not None:
             started = clock.monotonic()
             found = await own(Resolved(info, await service().secret_of(info)))
-            if found.took_ms is not None:
-                return found
-            return _timed(found, (clock.monotonic() - started) * 1000)
-        return await read(info, service(), endpoints)
+            if found.took_ms is None:
+                found = _timed(found, (clock.monotonic() - started) * 1000)
+        else:
+            found = await read(info, service(), endpoints)
+        return replace(found, simulated=True) if simulated else found
 
-    simulated = info.origin is Origin.SIMULATION
+    inside = info.origin in (Origin.SIMULATION, Origin.BUILT_IN)
     return CheckSpec(
         id=info.check_id,
         kind=CheckKind.INTEGRATION,
         name=info.name,
         probe=probe,
         company=info.company,
-        policy="" if simulated else info.policy,
+        policy="" if inside else info.policy,
         # A mail server or a partner need not be asked as often as what a call hangs on.
-        interval=max(interval, 300.0 if simulated else 60.0),
+        interval=max(interval, 300.0 if inside else 60.0),
         timeout=30.0,
         failure_threshold=failures,
-        slow_ms=None if simulated else slow_ms,
-        depends_on=() if simulated else (SECRETS,),
+        slow_ms=None if inside else slow_ms,
+        depends_on=() if inside else (SECRETS,),
         critical=False,
     )
+
+
+IN_WORDS: Final = {"local": "documents are kept and searched here", "rules": "rules route requests here"}
+"""What the program does itself, by adapter."""
 
 
 async def read(info: IntegrationInfo, service: IntegrationService, endpoints: Endpoints) -> Reading:
@@ -73,6 +79,8 @@ async def read(info: IntegrationInfo, service: IntegrationService, endpoints: En
     facts = _facts(info)
     if info.origin is Origin.SIMULATION:
         return Reading(HealthState.UP, "simulated: nothing is configured", "", facts=facts, simulated=True)
+    if info.origin is Origin.BUILT_IN:
+        return Reading(HealthState.UP, IN_WORDS[info.adapter], "", facts=facts)
     found = await service.check(info)
     if found.error is None:
         told = facts if not found.detail else (*facts, ("found", found.detail))

@@ -14,8 +14,9 @@ from services.agents import SyncRequest
 from services.agents.bundles import BundlePart
 from services.errors import VaultLocked
 from services.health.alerts import AlertDesk
-from services.health.checks import CatalogOptions, StandardCatalog
+from services.health.checks import CatalogOptions, StandardCatalog, integrations
 from services.health.checks.agents import AgentRow, judge
+from services.health.checks.connections import Accounts
 from services.health.checks.endpoints import Endpoints, Host, host_of, is_public
 from services.health.checks.needs import Needs, read_needs
 from services.health.checks.system import (
@@ -23,16 +24,19 @@ from services.health.checks.system import (
     DatabaseProbe,
     DiskProbe,
     LeaseProbe,
+    OrchestratorProbe,
     RedisProbe,
     SecretsProbe,
 )
 from services.health.doctor import Finding, Level
 from services.health.model import HealthState, Overall
 from services.health.service import HealthOptions, HealthService
-from services.model import Drift, Provider, SyncStatus
+from services.integrations.model import IntegrationCheck, IntegrationInfo, Kind, Origin
+from services.model import Drift, ErrorInfo, Provider, SyncStatus
 from services.schedule.ledger import take_lease
 from services.security import MemoryStore
 from services.storage import Database, DatabaseLocation
+from services.storage.tables import LlmDecision
 from tests.support.servers import free_port
 from tests.support.simulator import running_simulator
 from tests.support.world import START, FakeClock, services_on
@@ -467,3 +471,108 @@ async def test_a_machine_without_sound_is_none_the_worse() -> None:
         return [Finding("audio", Level.WARN, "0 devices in, 0 devices out", "Connect one")]
 
     assert (await AudioProbe(ask)()).state is HealthState.UP
+
+
+async def test_what_a_key_may_not_know_is_asked_seldom(simulator, tmp_path) -> None:
+    """The simulated ElevenLabs has no subscription to tell of: as with a key that may not read it."""
+    async with services_on(simulator, tmp_path) as services:
+        connection = await services.companies.connection("acme", "elevenlabs")
+        client = await services.clients.client(connection)
+        accounts = Accounts(services.clock)
+        assert await accounts.usages(connection.id, client) == []
+        asked = client.stats.requests
+        assert asked > 0
+        assert await accounts.usages(connection.id, client) == []
+        assert client.stats.requests == asked
+        services.clock.advance(hours=2)
+        await accounts.usages(connection.id, client)
+        assert client.stats.requests > asked
+
+
+# -- integrations and the orchestrator ------------------------------------------------------------
+
+
+class FakeIntegrations:
+    def __init__(self, found: IntegrationCheck) -> None:
+        self.found = found
+
+    async def check(self, info: IntegrationInfo) -> IntegrationCheck:
+        return self.found
+
+
+HUBSPOT = IntegrationInfo(
+    3, 1, "acme", Kind.CRM, "hubspot", "HubSpot", "https://api.hubapi.com", origin=Origin.COMPANY
+)
+
+
+@pytest.mark.parametrize(
+    ("found", "state", "message"),
+    [
+        (IntegrationCheck(HUBSPOT, True, "portal 42", 120), "up", "portal 42"),
+        (
+            IntegrationCheck(HUBSPOT, False, "", 80, ErrorInfo("authentication", "The key was refused", "")),
+            "down",
+            "The key was refused",
+        ),
+        (
+            IntegrationCheck(HUBSPOT, False, "", 5, ErrorInfo("rate_limit", "Too many", "Wait")),
+            "degraded",
+            "Too many",
+        ),
+    ],
+)
+async def test_an_integration_is_tested(found: IntegrationCheck, state: str, message: str) -> None:
+    reading = await integrations.read(HUBSPOT, FakeIntegrations(found), Endpoints(FakeClock()))
+    assert (reading.state.value, reading.message) == (state, message)
+    assert reading.took_ms == found.took_ms
+    assert reading.advice or state == "up"
+
+
+async def test_an_integration_without_a_test_is_looked_at_from_outside() -> None:
+    error = ErrorInfo("permanent", "it cannot be tested", "")
+    service = FakeIntegrations(IntegrationCheck(HUBSPOT, False, error=error, code="untestable"))
+
+    async def resolve(name: str, port: int) -> list[str]:
+        return ["93.184.215.14"]
+
+    async def refuse(host: Host, address: str) -> None:
+        raise ConnectionRefusedError
+
+    async def accept(host: Host, address: str) -> None:
+        return None
+
+    down = await integrations.read(HUBSPOT, service, Endpoints(FakeClock(), resolve=resolve, connect=refuse))
+    assert (down.state, down.message) == (
+        HealthState.DOWN,
+        "api.hubapi.com cannot be used: the connection was refused",
+    )
+    up = await integrations.read(HUBSPOT, service, Endpoints(FakeClock(), resolve=resolve, connect=accept))
+    assert up.state is HealthState.UP
+
+
+async def test_a_simulation_says_that_it_is_one() -> None:
+    simulated = replace(HUBSPOT, id=None, adapter="simulated", origin=Origin.SIMULATION)
+    found = await integrations.read(simulated, FakeIntegrations(None), Endpoints(FakeClock()))
+    assert (found.state, found.simulated) == (HealthState.UP, True)
+
+
+async def test_an_orchestrator_whose_model_fails_is_degraded(database) -> None:
+    async def opened() -> Database:
+        return database
+
+    clock = FakeClock()
+    probe = OrchestratorProbe(opened, clock)
+    assert (await probe()).message == "no decision in the last 24 hours"
+
+    def decide(place: int, source: str, error: str | None):
+        row = LlmDecision(
+            id=f"d{place}", at=clock.now() + place, source=source, error_category=error, error_message="gone"
+        )
+        return database.write(lambda session: session.add(row))
+
+    for place in range(5):
+        await decide(place, "rules", "transient")
+    found = await probe()
+    assert (found.state, found.category) == (HealthState.DEGRADED, "transient")
+    await decide(5, "model", None)
+    assert (await probe()).state is HealthState.UP
