@@ -19,7 +19,9 @@ OVERALL = {
     "degraded": ("▲", "yellow"),
     "unhealthy": ("✗", "red"),
 }
-WIDEST_NAME = 30
+WIDEST_NAME, NARROW_NAME = 30, 26
+WIDE = (0, 1, 2, 3, 4)
+NAME = 2
 
 
 def check_dict(check: CheckView) -> dict[str, Any]:
@@ -170,24 +172,40 @@ def _lines_of(checks: Iterable[CheckView]) -> int:
 
 
 def _table(checks: Sequence[CheckView]) -> list[str]:
-    rows = [_cells(check) for check in checks]
-    widths = [max((cell_width(row[place]) for row in rows), default=0) for place in range(5)]
     total = terminal_width(sys.stdout) if is_terminal(sys.stdout) else None
+    rows = [_cells(check) for check in checks]
+    columns = _columns(total)
+    most = WIDEST_NAME if columns == WIDE else NARROW_NAME
+    most = most if total is not None else 999  # in a pipe nothing is cut
+    widths = {
+        place: min(most if place == NAME else 99, max((cell_width(row[place]) for row in rows), default=0))
+        for place in columns
+    }
     lines = []
     for check, row in zip(checks, rows, strict=True):
-        start = "  ".join(
-            cell + " " * (width - cell_width(cell)) for cell, width in zip(row[:5], widths, strict=True)
-        )
-        left = None if total is None else max(10, total - cell_width(start) - 2)
-        words = row[5] if left is None else shorten(row[5], left)
+        cells = [_padded(shorten(row[place], widths[place]), widths[place]) for place in columns]
+        start = "  ".join(cells)
+        left = None if total is None else max(1, total - cell_width(start) - 2)
+        words = row[-1] if left is None else shorten(row[-1], left)
         state = row[0]
         lines.append((paint(state, STYLES[check.state.value]) + start[len(state) :] + "  " + words).rstrip())
         advice = _advice(check)
         if advice:
             indent = " " * (widths[0] + 2)
-            cut = advice if total is None else shorten(advice, max(10, total - len(indent) - 5))
+            cut = advice if total is None else shorten(advice, max(1, total - len(indent) - 5))
             lines.append(indent + paint(f"try: {cut}", "dim"))
     return lines
+
+
+def _columns(total: int | None) -> tuple[int, ...]:
+    """Which cells there is room for, besides the words at the end."""
+    if total is None or total >= 110:
+        return WIDE
+    return (0, 1, 2, 3) if total >= 96 else (0, 2, 3)
+
+
+def _padded(text: str, width: int) -> str:
+    return text + " " * (width - cell_width(text))
 
 
 def _advice(check: CheckView) -> str:
@@ -199,7 +217,7 @@ def _cells(check: CheckView) -> tuple[str, str, str, str, str, str]:
     name = clean_line(check.name) + (f" ({clean_line(check.company)})" if check.company else "")
     uptime = "-" if check.uptime_24h is None else _percent(check.uptime_24h)
     slow = "-" if check.p95_ms is None else f"p95 {check.p95_ms:,.0f} ms"
-    return state, check.kind.value, shorten(name, WIDEST_NAME), uptime, slow, words_of(check)
+    return state, check.kind.value, name, uptime, slow, words_of(check)
 
 
 def words_of(check: CheckView) -> str:
