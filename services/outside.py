@@ -64,6 +64,7 @@ class OutsideServices:
             adapters=adapters_of(partners=self.options.partners_folder),
             gateways={kind: (gateway.url, gateway.key) for kind, gateway in self.options.gateways.items()},
             addresses=self.demo.partner_addresses if self.demo is not None else None,
+            gone=self.policies.drop,
             probes={
                 Kind.MESSAGES: lambda resolved: self.messages.probe(resolved),
                 Kind.BOOKINGS: lambda resolved: self.bookings.probe(resolved),

@@ -219,6 +219,8 @@ async def _list(services: Services, args: Namespace) -> int:
 def _state(info: IntegrationInfo) -> str:
     if info.origin is Origin.SIMULATION:
         return "simulated"
+    if info.origin is Origin.BUILT_IN:
+        return "built in"
     if info.origin is Origin.ENVIRONMENT:
         return "environment"
     return "on" if info.enabled else "off"
@@ -237,7 +239,8 @@ async def _test(services: Services, args: Namespace) -> int:
     for check in checks:
         name = clean_line(check.info.policy)
         if check.ok and not args.json:
-            took = "" if check.info.origin is Origin.SIMULATION else f" ({check.took_ms} ms)"
+            asked = check.info.origin not in (Origin.SIMULATION, Origin.BUILT_IN)
+            took = f" ({check.took_ms} ms)" if asked else ""
             write_line(f"{name}: {clean_line(check.detail)}{took}")
         elif not check.ok:
             if not args.json:

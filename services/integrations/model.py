@@ -30,6 +30,8 @@ class Origin(StrEnum):
     COMPANY = "company"
     SHARED = "shared"
     ENVIRONMENT = "environment"
+    BUILT_IN = "built_in"
+    """Part of the program: the local knowledge base, routing by rules."""
     SIMULATION = "simulation"
 
 
@@ -47,9 +49,11 @@ GATEWAY_ADAPTERS: Final[Mapping[Kind, str]] = {
     Kind.BOOKINGS: "http-bookings",
     Kind.KNOWLEDGE: "http-knowledge",
     Kind.CRM: "http-crm",
-    Kind.LLM: SIMULATED,
 }
-"""The adapter of the generic HTTP service of each kind."""
+"""The adapter of the generic HTTP service of each kind that has one."""
+
+BUILT_IN: Final[Mapping[Kind, str]] = {Kind.KNOWLEDGE: "local", Kind.LLM: "rules"}
+"""What the program does itself where nothing is configured, with the adapter it is called by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +122,11 @@ class Resolved:
     @property
     def simulated(self) -> bool:
         return self.info.adapter == SIMULATED
+
+    @property
+    def built_in(self) -> bool:
+        """Whether the program does it itself: nothing outside is configured."""
+        return self.info.origin is Origin.BUILT_IN
 
 
 @dataclass(frozen=True, slots=True)

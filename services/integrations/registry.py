@@ -1,4 +1,4 @@
-"""Which services a company's agents and workflows use: configured ones, the environment's, or a simulation.
+"""Which services a company's agents and workflows use: configured, the environment's, built in, simulated.
 
 For each kind the first that exists is taken: the company's own, one for all companies, the service that the
 environment names, and at last a simulation that says it is one.
@@ -21,6 +21,7 @@ from services.errors import Category, ServiceError, UsageError
 from services.events import EventBus, IntegrationsChanged
 from services.http.addresses import normalize_base_url
 from services.integrations.model import (
+    BUILT_IN,
     GATEWAY_ADAPTERS,
     SIMULATED,
     AdapterInfo,
@@ -57,7 +58,8 @@ class IntegrationService:
 
     `gateways` are the environment's services by kind: `(address, key)`. `adapters` gives all there are and
     may read files the first time; `addresses` replaces stored addresses by integration name (the demo's
-    simulator moves at every start). `probes` say by kind how an integration is tested.
+    simulator moves at every start). `probes` say by kind how an integration is tested. `gone` is told the
+    name of a policy whose integration was removed or got another secret: what it learnt is about the old one.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class IntegrationService:
         gateways: Mapping[str, tuple[str, str]] | None = None,
         addresses: Callable[[], Awaitable[Mapping[str, str]]] | None = None,
         probes: Mapping[Kind, Probe] | None = None,
+        gone: Callable[[str], None] = lambda policy: None,
     ) -> None:
         self._open_database = open_database
         self._open_secrets = open_secrets
@@ -80,6 +83,7 @@ class IntegrationService:
         self._gateways = dict(gateways or {})
         self._addresses = addresses
         self._probes = dict(probes or {})
+        self._gone = gone
 
     def adapters(self, kind: Kind | None = None) -> list[AdapterInfo]:
         """What can be added, by kind and name."""
@@ -174,6 +178,7 @@ class IntegrationService:
         how = self._adapters().get(gone.adapter)
         for name in ("", *(how.more_secrets if how else ())):
             await secrets.delete(_secret_name(gone, name))
+        self._gone(gone.policy)
         self._bus.publish(IntegrationsChanged())
         return gone
 
@@ -227,6 +232,7 @@ class IntegrationService:
                 session, at=now, actor=actor, action="integration.rotate", subject=info.name, cause=name
             )
         )
+        self._gone(info.policy)
         self._bus.publish(IntegrationsChanged())
         return info
 
@@ -238,6 +244,7 @@ class IntegrationService:
             how = self._adapters().get(info.adapter)
             for name in ("", *(how.more_secrets if how else ())):
                 await secrets.delete(_secret_name(info, name))
+            self._gone(info.policy)
 
     async def get(self, integration_id: int) -> IntegrationInfo:
         """A stored one by its number. Raises UsageError for an unknown one."""
@@ -267,6 +274,8 @@ class IntegrationService:
         probe = self._probes.get(info.kind)
         if info.adapter == SIMULATED:
             return IntegrationCheck(info, True, "Simulated: nothing is asked", code="ok")
+        if info.origin is Origin.BUILT_IN:
+            return IntegrationCheck(info, True, "Built in: nothing outside is asked", code="ok")
         try:
             if probe is None:
                 raise ServiceError(
@@ -297,8 +306,11 @@ class IntegrationService:
             stored = [info for info in stored if not info.company or info.company.casefold() == wanted]
         missing = [kind for kind in Kind if not any(i.kind is kind and i.enabled for i in stored)]
         found = [*stored, *(self._stand_in(kind) for kind in missing)]
+        # What stands in comes after what is stored, also where that is switched off.
+        kinds = list(Kind)
         return sorted(
-            found, key=lambda info: (list(Kind).index(info.kind), info.name.casefold(), info.id or 0)
+            found,
+            key=lambda info: (kinds.index(info.kind), info.id is None, info.name.casefold(), info.id or 0),
         )
 
     async def resolve(
@@ -372,7 +384,7 @@ class IntegrationService:
 
     def _stand_in(self, kind: Kind) -> IntegrationInfo:
         url, _ = self._gateways.get(kind.value, ("", ""))
-        if url:
+        if url and kind in GATEWAY_ADAPTERS:
             return IntegrationInfo(
                 None,
                 None,
@@ -383,7 +395,9 @@ class IntegrationService:
                 url,
                 origin=Origin.ENVIRONMENT,
             )
-        return IntegrationInfo(None, None, "", kind, SIMULATED, f"simulated {kind}", origin=Origin.SIMULATION)
+        if kind in BUILT_IN:
+            return IntegrationInfo(None, None, "", kind, BUILT_IN[kind], kind.value, origin=Origin.BUILT_IN)
+        return IntegrationInfo(None, None, "", kind, SIMULATED, kind.value, origin=Origin.SIMULATION)
 
 
 def _checked(how: AdapterInfo, base_url: str, given: Mapping[str, Any], secret: str) -> str:

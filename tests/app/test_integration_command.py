@@ -77,7 +77,7 @@ def test_one_is_added_tested_switched_and_removed(office: Office) -> None:
     assert office("integration", "remove", number, "--yes", "--json").json["integration"]["name"] == "hubspot"
     assert office("integration", "remove", number, "--yes").code == 2
     listed = office("integration", "list", "--json").json["integrations"]
-    assert {each["origin"] for each in listed} == {"simulation"}
+    assert {each["origin"] for each in listed} == {"simulation", "built_in"}
     actions = office("audit").out
     for action in ("integration.add", "integration.disable", "integration.enable", "integration.remove"):
         assert action in actions

@@ -173,8 +173,8 @@ class Orchestrator:
         tally, last = await (await self._open_database()).read(read)
         decided = tally.by_model + tally.by_rules
         return OrchestratorStats(
-            endpoint="" if where.simulated else where.info.policy,
-            simulated=where.simulated,
+            endpoint="" if where.built_in else where.info.policy,
+            simulated=False,
             decisions=tally.decisions,
             success_share=tally.by_model / decided if decided else None,
             fallback_share=tally.by_rules / decided if decided else None,
@@ -209,7 +209,7 @@ class Orchestrator:
         client: LlmClient | None = None
         try:
             where = await self._where(company_id)
-            if where.simulated:
+            if where.built_in:
                 return _by_rules(candidates, request, "no language model is configured", spent)
             client = await self._clients.open(where)
             subject = Subject(account=company, user=actor)

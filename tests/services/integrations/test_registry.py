@@ -126,9 +126,9 @@ async def test_the_list_shows_what_stands_in(world: World) -> None:
     assert found == {
         (Kind.MESSAGES, Origin.ENVIRONMENT),
         (Kind.BOOKINGS, Origin.SIMULATION),
-        (Kind.KNOWLEDGE, Origin.SIMULATION),
+        (Kind.KNOWLEDGE, Origin.BUILT_IN),
         (Kind.CRM, Origin.COMPANY),
-        (Kind.LLM, Origin.SIMULATION),
+        (Kind.LLM, Origin.BUILT_IN),
     }
     assert not any(info.origin is Origin.COMPANY for info in await service.list("other"))
     with pytest.raises(UsageError, match="no company"):

@@ -273,7 +273,7 @@ async def test_no_model_is_configured(stored: Routing):
     assert decision.reason.endswith("decided by rules, because no language model is configured")
     assert (decision.error, decision.model, decision.cost) == (None, "", None)
     stats = await stored.orchestrator.stats()
-    assert (stats.endpoint, stats.simulated, stats.cost_unknown_today) == ("", True, 0)
+    assert (stats.endpoint, stats.simulated, stats.cost_unknown_today) == ("", False, 0)
 
 
 async def test_nobody_to_decide_for(routing: Routing):
