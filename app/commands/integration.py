@@ -239,8 +239,8 @@ async def _test(services: Services, args: Namespace) -> int:
     for check in checks:
         name = clean_line(check.info.policy)
         if check.ok and not args.json:
-            asked = check.info.origin not in (Origin.SIMULATION, Origin.BUILT_IN)
-            took = f" ({check.took_ms} ms)" if asked else ""
+            outside = check.info.origin not in (Origin.SIMULATION, Origin.BUILT_IN)
+            took = f" ({check.took_ms} ms)" if outside else ""
             write_line(f"{name}: {clean_line(check.detail)}{took}")
         elif not check.ok:
             if not args.json:
