@@ -20,7 +20,7 @@ from services.clock import Clock
 from services.errors import Category, ServiceError
 from services.health.model import HealthState, Reading
 from services.resilience import advice_of
-from services.security import redact
+from services.security import redact, secrets_known
 from services.text import clean_line
 
 log = logging.getLogger("callboard.health")
@@ -32,6 +32,8 @@ JITTER: Final = 0.05
 TOGETHER: Final = 0.02
 """Seconds within which what is due is started together."""
 LONGEST_NAP: Final = 60.0
+CLEANED_AT_ONCE: Final = 25
+"""Readings; each may take a tenth of a millisecond the first time."""
 
 Readings = Sequence[tuple[str, Reading]]
 
@@ -264,7 +266,7 @@ async def asked(job: Job) -> Readings:
             Category.PERMANENT.value,
         )
         found = [(check_id, broken) for check_id in job.checks]
-    return [(check_id, _clean(reading)) for check_id, reading in found]
+    return await _cleaned(found)
 
 
 def silent(seconds: float) -> Reading:
@@ -289,13 +291,47 @@ def failed(error: ServiceError, took_ms: float | None = None) -> Reading:
     )
 
 
-def _clean(reading: Reading) -> Reading:
-    """Without secrets and without what could disturb a terminal: part of it came from elsewhere."""
-    if not reading.message and not reading.advice and not reading.facts:
-        return reading
-    return replace(
-        reading,
-        message=clean_line(redact(reading.message)),
-        advice=clean_line(redact(reading.advice)),
-        facts=tuple((clean_line(label), clean_line(redact(value))) for label, value in reading.facts),
-    )
+class _Texts:
+    """Texts without secrets and without what could disturb a terminal; each is worked on once in a while.
+
+    Thousands of agents say the same things round after round. What was said before a new secret became known
+    is worked on again.
+    """
+
+    MOST: Final = 50_000
+
+    def __init__(self) -> None:
+        self._known: dict[str, str] = {}
+        self._secrets = secrets_known()
+
+    def clean(self, text: str) -> str:
+        if not text:
+            return ""
+        if len(self._known) > self.MOST or self._secrets != secrets_known():
+            self._known, self._secrets = {}, secrets_known()
+        cleaned = self._known.get(text)
+        if cleaned is None:
+            cleaned = self._known[text] = clean_line(redact(text))
+        return cleaned
+
+    def reading(self, reading: Reading) -> Reading:
+        """The same reading with every text cleaned: part of it came from elsewhere."""
+        message, advice = self.clean(reading.message), self.clean(reading.advice)
+        facts = tuple((self.clean(label), self.clean(value)) for label, value in reading.facts)
+        if (message, advice, facts) == (reading.message, reading.advice, reading.facts):
+            return reading
+        return replace(reading, message=message, advice=advice, facts=facts)
+
+
+_texts = _Texts()
+
+
+async def _cleaned(found: Readings) -> Readings:
+    """All of them cleaned, a few between two turns of the event loop."""
+    cleaned = []
+    for start in range(0, len(found), CLEANED_AT_ONCE):
+        if start:
+            await asyncio.sleep(0)
+        part = found[start : start + CLEANED_AT_ONCE]
+        cleaned += [(check_id, _texts.reading(reading)) for check_id, reading in part]
+    return cleaned

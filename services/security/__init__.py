@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from services.security.file_store import FileStore
     from services.security.keyring_store import KeyringStore
     from services.security.opening import open_store, store_at_a_glance
-    from services.security.redaction import RedactingFilter, redact, remember_secret
+    from services.security.redaction import RedactingFilter, redact, remember_secret, secrets_known
     from services.security.store import MemoryStore, Secret, SecretStore
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "open_store",
     "redact",
     "remember_secret",
+    "secrets_known",
     "store_at_a_glance",
 ]
 
@@ -39,6 +40,7 @@ _HOMES = {
     "open_store": "opening",
     "redact": "redaction",
     "remember_secret": "redaction",
+    "secrets_known": "redaction",
     "store_at_a_glance": "opening",
 }
 

@@ -50,6 +50,11 @@ _remembered: set[str] = set()
 _held: re.Pattern[str] | None = None
 
 
+def secrets_known() -> int:
+    """How many values are masked so far: it only grows, and what was masked before it grew may lack one."""
+    return len(_remembered)
+
+
 def remember_secret(value: str) -> None:
     """Mask this value from now on, wherever `redact` is applied; also its usual encodings."""
     global _held
