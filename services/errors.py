@@ -47,6 +47,11 @@ class ServiceError(Exception):
         self.earlier: tuple[ServiceError, ...] = ()
         """How earlier attempts at the same thing failed, oldest first."""
 
+    def say_more(self, what: str) -> None:
+        """Add to the message, where more is known than where the error was made."""
+        self.message = f"{self.message}; {what}"
+        self.args = (self.message,)
+
     def as_dict(self) -> dict[str, str]:
         """The documented JSON shape of an error: category, message, advice."""
         return {"category": self.category.value, "message": self.message, "advice": self.advice}

@@ -314,7 +314,7 @@ class Board:
             category=reading.category if reading else "",
             took_ms=reading.took_ms if reading else None,
             facts=reading.facts if reading else (),
-            simulated=reading.simulated if reading else False,
+            simulated=spec.simulated or (reading is not None and reading.simulated),
             failures=standing.failures,
             failure_threshold=spec.failure_threshold,
             held_by=self.title(cause) if cause else "",

@@ -83,6 +83,8 @@ class CheckSpec:
     slow_ms: float | None = None
     """From this response time on it counts as degraded; None: never."""
     depends_on: tuple[str, ...] = ()
+    simulated: bool = False
+    """Whether what is watched is simulated, also while it does not answer."""
     critical: bool = True
     """Whether the whole is unhealthy while it is down, or only degraded."""
     group: str = ""

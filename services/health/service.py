@@ -205,6 +205,8 @@ class HealthService:
                     await self._runner.stop()
             except ServiceError as error:
                 changed = self._lost(error)
+            # What other processes found out about a breaker that all share.
+            await self._policies.refresh()
             self._maintain()
             await self._refresh(changed)
             self._runner.expedite(self._plan.jobs_of(self._keeping.take_urgent()))

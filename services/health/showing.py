@@ -13,7 +13,7 @@ from services.events import EventBus, HealthChanged
 from services.health.board import Board
 from services.health.model import CheckSpec, CheckView, HealthView
 from services.health.overall import judge
-from services.resilience import BreakerState, BreakerView, Budget, Policies, Policy
+from services.resilience import BreakerState, Budget, Policies, Policy
 from services.text import clean_line
 
 TOGETHER: Final = 0.1
@@ -33,7 +33,7 @@ class Showing:
         self._bus = bus
         self._clock = clock
         self._budgets: dict[str, tuple[Budget, ...]] = {}
-        self._shown: dict[str, tuple[CheckView, BreakerView, tuple[Budget, ...], CheckView]] = {}
+        self._shown: dict[str, tuple[CheckView, tuple[object, ...], CheckView]] = {}
         """By check: what its line was made of, and the line."""
         self._view: HealthView | None = None
         self._made_at = 0.0
@@ -71,10 +71,11 @@ class Showing:
         self._moving = self._moving or breaker.state is not BreakerState.CLOSED
         budgets = self._budgets.get(check.id, ())
         known = self._shown.get(check.id)
-        if known is not None and known[0] is check and known[1] == breaker and known[2] == budgets:
-            return known[3]
-        made = replace(check, breaker=breaker, budgets=budgets)
-        self._shown[check.id] = (check, breaker, budgets, made)
+        with_it = (breaker, budgets, policy.rates)
+        if known is not None and known[0] is check and known[1] == with_it:
+            return known[2]
+        made = replace(check, breaker=breaker, budgets=budgets, facts=(*check.facts, *policy.rates))
+        self._shown[check.id] = (check, with_it, made)
         return made
 
     def policy_of(self, check_id: str) -> Policy:

@@ -31,6 +31,7 @@ from services.http.addresses import normalize_base_url
 from services.http.cache import closed
 from services.http.failures import CONNECT_TIMEOUT, Peer
 from services.http.places import ClientStats, Limiter, Slot
+from services.http.rates import read_rates
 from services.http.wire import NotJson, Wire, parse
 from services.resilience import Attempt, BreakerOptions, BreakerState, Policies, Policy, RetryOptions, Subject
 from services.security import Secret
@@ -314,6 +315,9 @@ class Http:
         return b"".join(chunks)
 
     def _learn(self, slot: Slot, answer: _Answer) -> None:
+        rates = read_rates(answer.headers)
+        if rates:
+            self.policy.rates = rates
         if answer.status == 429:
             wait = failures.retry_after(answer.headers, self._options.clock.now()) or 0.0
             self._limiter.throttled(slot, wait if wait <= LONGEST_HOLD else 0.0)

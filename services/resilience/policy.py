@@ -133,6 +133,8 @@ class Policy:
         self.breaker = breaker or Breaker(name, BreakerOptions(), clock)
         self.limiter = limiter
         self.stats = PolicyStats()
+        self.rates: tuple[tuple[str, str], ...] = ()
+        """What the other side last said of its own limits, label and figure."""
         self._clock = clock
         self._retry = retry_options or RetryOptions()
         self._sleep = sleep
@@ -165,8 +167,10 @@ class Policy:
                 raise limited(self.name, decision)
         try:
             permit = await self.breaker.admit()
-        except ServiceError:
+        except ServiceError as refusal:
             stats.refused_by_breaker += 1
+            if refusal.code == "breaker_open" and stats.last_error is not None:
+                refusal.say_more(f"the last failure: {stats.last_error.message}")
             raise
         most = self._retry.attempts if attempts is None else min(attempts, self._retry.attempts)
         if permit.probe or (write and not idempotency_key):

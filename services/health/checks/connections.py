@@ -80,6 +80,7 @@ def spec_of(
         failure_threshold=failures,
         slow_ms=slow_ms,
         depends_on=(SECRETS,),
+        simulated=simulated(connection),
     )
 
 

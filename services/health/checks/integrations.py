@@ -16,7 +16,7 @@ from services.health.checks.connections import SECRETS
 from services.health.checks.endpoints import Endpoints, host_of
 from services.health.model import CheckKind, CheckSpec, HealthState, Reading
 from services.integrations.model import IntegrationInfo, Origin, Resolved
-from services.resilience import RULES
+from services.resilience import RULES, Subject
 
 if TYPE_CHECKING:
     from services.integrations.registry import IntegrationService
@@ -66,6 +66,8 @@ def spec_of(
         failure_threshold=failures,
         slow_ms=None if inside else slow_ms,
         depends_on=() if inside else (SECRETS,),
+        subject=Subject(account=info.company) if info.company else None,
+        simulated=simulated,
         critical=False,
     )
 
