@@ -1,6 +1,6 @@
 """What an answer's headers say of the vendor's own limits: what is left of what.
 
-The names are those of the vendors' public pages as generally known, not checked against a live answer: HubSpot
+The names are those of the vendors' public pages as generally known, not checked against live answers: HubSpot
 (`X-HubSpot-RateLimit-*`), ElevenLabs (`current-concurrent-requests`), Salesforce (`Sforce-Limit-Info`),
 Anthropic (`anthropic-ratelimit-*`), OpenAI (`x-ratelimit-*-requests`), and what many others use.
 """
