@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import signal
@@ -49,11 +50,17 @@ class PostgresServer:
 
 
 @contextmanager
-def running_postgres() -> Iterator[PostgresServer]:
-    """A new PostgreSQL server in a temporary folder, removed at the end. `unavailable` without one."""
-    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    initdb, postgres = need("initdb", "postgres", folders=folders)
+def running_postgres(*, with_pgvector: bool = False) -> Iterator[PostgresServer]:
+    """A new PostgreSQL server in a temporary folder, removed at the end. `unavailable` without one.
+
+    `with_pgvector` takes the one in the package pgserver, which has that extension.
+    """
     place = Path(tempfile.mkdtemp(prefix="cb-pg-"))
+    if with_pgvector:
+        initdb, postgres = _pgserver(place)
+    else:
+        folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+        initdb, postgres = need("initdb", "postgres", folders=folders)
     password = "postgres-canary-password"
     account: dict[str, Any] = {}
     if hasattr(os, "geteuid") and os.geteuid() == 0:  # the server refuses to run as root
@@ -94,6 +101,20 @@ def running_postgres() -> Iterator[PostgresServer]:
             server.wait(timeout=60)
     finally:
         shutil.rmtree(place, ignore_errors=True)
+
+
+def _pgserver(place: Path) -> tuple[str, str]:
+    """A copy of that package's programs: the server's own user may not read the environment they came in."""
+    found = importlib.util.find_spec("pgserver")
+    if found is None or not found.submodule_search_locations:
+        unavailable("no PostgreSQL with pgvector: the package pgserver is not installed")
+    package = Path(found.submodule_search_locations[0])
+    programs = place / package.name / "pginstall"
+    shutil.copytree(package / "pginstall", programs, symlinks=True)
+    libraries = package.with_name(f"{package.name}.libs")  # looked for beside the package
+    if libraries.is_dir():
+        shutil.copytree(libraries, place / libraries.name)
+    return str(programs / "bin" / "initdb"), str(programs / "bin" / "postgres")
 
 
 def free_port() -> int:

@@ -10,10 +10,10 @@ import shutil
 import subprocess
 import sys
 from array import array
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import psycopg
 import pytest
 import sqlite_vec
 from hypothesis import given, settings
@@ -35,6 +35,7 @@ from services.resilience import Limits, MemoryWindows, RateLimiter
 from services.storage import DatabaseLocation
 from services.storage.tables import KnowledgeChunk, KnowledgeSource
 from tests.services.integrations.knowledge.world import World, world_on
+from tests.support.servers import running_postgres
 from tests.support.simulator import RunningSimulator, running_simulator
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -52,7 +53,6 @@ Dogs are welcome in every house.
 ## Leaving
 Check out until eleven.
 """
-PGVECTOR_URL = "CALLBOARD_TEST_PGVECTOR_URL"
 
 
 @pytest.fixture
@@ -376,15 +376,14 @@ async def test_postgresql_without_pgvector_ranks_exactly(postgres_url, simulator
         assert found[0][1] == pytest.approx(1, abs=1e-6)
 
 
-async def test_pgvector_ranks_as_numpy_does(simulator):
-    url = os.environ.get(PGVECTOR_URL, "")
-    if not url:
-        pytest.skip(f"{PGVECTOR_URL} names no server with pgvector")
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("DROP DATABASE IF EXISTS callboard_vectors WITH (FORCE)")
-        connection.execute("CREATE DATABASE callboard_vectors")
-    where = DatabaseLocation.from_url(url.rpartition("/")[0] + "/callboard_vectors")
-    async with world_on(where) as world:
+@pytest.fixture
+def pgvector_url() -> Iterator[str]:
+    with running_postgres(with_pgvector=True) as server:
+        yield server.url
+
+
+async def test_pgvector_ranks_as_numpy_does(pgvector_url, simulator):
+    async with world_on(DatabaseLocation.from_url(pgvector_url)) as world:
         made = await fill(world, 60, 24)
         search, exact = VectorSearch(), VectorSearch()
         exact._ranking = EXACT
