@@ -53,7 +53,10 @@ def ask_breaker(screen: HealthScreen, check: CheckView) -> None:
         if word:
             screen.console_app.tell(f"The breaker of {display(check.name)} is {word}")
 
-    screen.app.push_screen(BreakerDialog(screen.services.health, check, screen.elapsed), done)
+    # As it is now: what is on the screen may be a flush behind.
+    found = next((each for each in screen.services.health.view().checks if each.id == check.id), None)
+    elapsed = screen.elapsed if found is None or found is check else 0.0
+    screen.app.push_screen(BreakerDialog(screen.services.health, found or check, elapsed), done)
 
 
 def ask_maintenance(screen: HealthScreen, check: CheckView) -> None:

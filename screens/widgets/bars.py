@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 NARROW = 100
 """Below this width the name of the program gives way to what the operator needs to know."""
+TIGHT = 72
+"""Below this width the tabs that are not open are their numbers alone."""
 TABS = (
     (AGENTS, "1 Agents"),
     (CALLS, "2 Calls"),
@@ -65,6 +67,9 @@ class TopBar(Line):
         left: list[Piece] = [(" ", Tone.MUTED)] if narrow else [(" callboard  ", "strong")]
         for place, title in TABS:
             tone: Tone | str = "tab" if place == self._place else Tone.MUTED
+            if width < TIGHT and place != self._place:
+                title = title.partition(" ")[0]
+                self._links[title] = f"app.go_{place}"
             if narrow and place == HEALTH:
                 left += self._health_tab(title, tone)
             else:
@@ -81,9 +86,9 @@ class TopBar(Line):
         state, colour = OVERALL[health.overall.value]
         number = title.partition(" ")[0]
         word = title.partition(" ")[2] if colour is Tone.OK else health.overall.value.capitalize()
-        sign = f"{self._glyphs.states[state]} "
-        pieces: list[Piece] = [(number, tone), (f" {sign}", colour)]
-        pieces.append((word, tone if colour is Tone.OK else colour))
+        pieces: list[Piece] = [(number, tone), (f" {self._glyphs.states[state]}", colour)]
+        if word:
+            pieces.append((f" {word}", tone if colour is Tone.OK else colour))
         self._links.update((text, "app.go_health") for text, _ in pieces)
         return pieces
 

@@ -328,7 +328,7 @@ def _first_inside(times: array[float], length: float, now: float, start: int) ->
 
 
 def _until(moment: float, now: float) -> float:
-    """The seconds from now to a moment, such that the clock then shows it and not a bit less."""
+    """The seconds from now to a moment, such that the clock then shows it, or a last bit more."""
     wait = moment - now
     while now + wait < moment:
         wait = math.nextafter(wait, math.inf)
