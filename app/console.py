@@ -21,6 +21,7 @@ from app.terminal import (
     HANGUP_CODE,
     end_without_fail,
     flush_interval,
+    let_go_of_dead_widgets,
     quiet_native_code,
     steady_driver,
     watch_hangup,
@@ -376,6 +377,7 @@ def run_console(open_services: Callable[[], Services]) -> int:
     Setting up a company in the demo leaves it: the console opens anew on the operator's own data.
     """
     set_up = False
+    let_go_of_dead_widgets()
     while True:
         gc.disable()  # nothing to collect until the first frame; the pulse turns it on again
         services = open_services()

@@ -105,10 +105,11 @@ def simulator_process(home: Path, agents: int, latency_ms: float = 0) -> Iterato
 
 @contextlib.asynccontextmanager
 async def services_of(
-    home: Path, *, clock: Clock | None = None, concurrency: int | None = None
+    home: Path, *, clock: Clock | None = None, concurrency: int | None = None, health: bool = True
 ) -> AsyncIterator[Services]:
     """The services on the data folder `home`, in this process, wired as the program wires them."""
     more = {"CALLBOARD_CONCURRENCY": str(concurrency)} if concurrency else {}
+    more["CALLBOARD_HEALTH"] = "on" if health else "off"
     services = open_services(environ=console_environment(home, **more))
     if clock is not None:
         services.clock = clock
