@@ -190,8 +190,8 @@ def is_counting(check: CheckView) -> bool:
 
 
 def tightest(budgets: Sequence[Budget]) -> Budget | None:
-    """The budget with the smallest share left."""
-    limited = [budget for budget in budgets if budget.limit]
+    """The budget with the smallest share left; None while nothing was used of any."""
+    limited = [budget for budget in budgets if budget.limit and budget.used]
     return min(limited, key=lambda each: each.remaining / each.limit, default=None)
 
 

@@ -109,6 +109,7 @@ def test_the_tightest_budget_is_told() -> None:
     minute, hour = Budget(Level.ACCOUNT, "minute", 60, 6), Budget(Level.ACCOUNT, "hour", 1000, 950)
     assert tightest([minute, hour, Budget(Level.USER, "day", 0, 0)]) is hour
     assert tightest([]) is None
+    assert tightest([Budget(Level.ACCOUNT, "burst", 10, 0)]) is None
     assert budget_words(minute) == ("54/60 left this minute", Tone.MUTED)
     assert budget_words(hour) == ("50/1,000 left this hour", Tone.LOOK)
     assert budget_words(Budget(Level.AGENT, "burst", 10, 12)) == ("0/10 left this second", Tone.ACT)
