@@ -233,7 +233,8 @@ async def test_a_client_that_just_goes_ends_the_conversation(
         async with asyncio.timeout(5):
             while ended["state"] == "in-progress":
                 ended = await record(elevenlabs, conversation_id)
-        assert ended["end_code"] == 1000
+        # Its word of leaving and the end of its connection race each other.
+        assert ended["end_code"] in (1000, 1006)
 
 
 async def test_a_token_opens_one_conversation_and_only_a_real_one_does(
