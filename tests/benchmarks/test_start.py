@@ -25,7 +25,7 @@ from tests.support.terminal import Terminal
 
 RUNS = 9
 AGENTS = 1000
-PICTURE = ("healthy", "encrypted file", "next sync", "? keys")
+PICTURE = ("5 Activity", "next sync", "? keys")
 LABEL = Path(__file__).with_name("one_label.py")
 QUIET = 1.5
 """Seconds without output after which a start is over: longer than everything slow to import takes."""
