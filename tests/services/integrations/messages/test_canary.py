@@ -12,6 +12,7 @@ import pytest
 
 from services.integrations.messages import Channel, MessageState
 from services.integrations.model import Resolved
+from services.resilience import Limits
 from services.security import RedactingFilter, Secret
 from tests.services.integrations.messages.conftest import TO, World
 from tests.services.integrations.messages.mail_server import PASSWORD, USER, mail_server
@@ -81,7 +82,9 @@ async def set_up(world: World, port: int, ca_file: str) -> None:
     )
 
 
-async def test_no_secret_of_a_message_is_anywhere_in_clear(world, tmp_path, logged, capsys):
+async def test_no_secret_of_a_message_is_anywhere_in_clear(world, tmp_path, logged, capsys, monkeypatch):
+    # More at once than the burst that one account may have: a message it refuses would test nothing.
+    monkeypatch.setattr(world.services.policies, "_default_limits", Limits(burst=0))
     shown: list[str] = []
     states: set[MessageState] = set()
     with mail_server(tmp_path) as box:
@@ -116,9 +119,9 @@ async def test_no_secret_of_a_message_is_anywhere_in_clear(world, tmp_path, logg
                     shown.append(await world.messages.probe(resolved))
                 except Exception as error:
                     shown += [repr(error), str(vars(error)), "".join(traceback.format_exception(error))]
-    # How each order ended is other tests' matter; here it counts that some of them did not end well.
+    # Those that were unknown may have been found out by now.
     states |= {row.state for row in await world.messages.list(limit=1000)}
-    assert MessageState.FAILED in states
+    assert {MessageState.FAILED, MessageState.UNKNOWN, MessageState.SENT} <= states
     with sqlite3.connect(tmp_path / "callboard.db") as connection:
         shown += list(connection.iterdump())
     shown += [logged.getvalue(), *capsys.readouterr()]
