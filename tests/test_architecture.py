@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.sources import parsed
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("app", "screens", "services")
 MOST_LINES = 500
@@ -55,7 +57,7 @@ def test_imports_keep_the_contracts():
 def test_services_know_no_terminal():
     guilty = []
     for path in modules("services"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(parsed(path)):
             names = []
             if isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
@@ -83,7 +85,7 @@ def test_no_function_is_one_either():
     for path in modules(*PACKAGES):
         if path.parent.name == "versions":
             continue
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(parsed(path)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 lines = (node.end_lineno or node.lineno) - node.lineno + 1
                 if lines > MOST_LINES_A_FUNCTION:
@@ -105,7 +107,7 @@ def test_one_stylesheet():
     """A sheet on a screen would leak into the whole app; ours is one file at the root."""
     guilty = []
     for path in modules("app", "screens"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(parsed(path)):
             if isinstance(node, ast.ClassDef):
                 for item in node.body:
                     targets = item.targets if isinstance(item, ast.Assign) else []
@@ -199,7 +201,7 @@ def test_nothing_of_this_machine(suffixes):
 
 def test_every_marker_names_the_product():
     for package in PACKAGES:
-        tree = ast.parse((ROOT / package / "__init__.py").read_text(encoding="utf-8"))
+        tree = parsed(ROOT / package / "__init__.py")
         values = [
             ast.literal_eval(node.value)
             for node in tree.body

@@ -142,7 +142,7 @@ class Peer:
         if not self._track.done():
             self._track.cancel()
         self.microphone.stop()
-        if not await within(_CLOSE_SECONDS, self._pc.close(), "closing the peer connection"):
+        if not await within(_CLOSE_SECONDS, closed(self._pc), "closing the peer connection"):
             log.warning("a peer connection did not close in time")
 
     def _got_track(self, track: Any) -> None:
@@ -170,6 +170,14 @@ def _known(given: dict[str, Any]) -> bool:
     urls = given.get("urls") or []
     names = [urls] if isinstance(urls, str) else urls
     return bool(names) and all(str(name).startswith(("stun:", "stuns:", "turn:", "turns:")) for name in names)
+
+
+async def closed(pc: RTCPeerConnection) -> None:
+    """Close, whatever becomes of us: aiortc closes by itself too when the other side leaves, and whoever
+    comes second waits on a future of the first. To cancel that wait cancels the future, and the first
+    ends in an error that nobody hears.
+    """
+    await asyncio.shield(pc.close())
 
 
 def _rounded(value: float | None) -> float | None:

@@ -176,7 +176,11 @@ class LiveKitRoom:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
             self.track.stop()
-            await asyncio.gather(self._publisher.close(), self._subscriber.close(), return_exceptions=True)
+            await asyncio.gather(
+                self._audio.hang_up(self._publisher),
+                self._audio.hang_up(self._subscriber),
+                return_exceptions=True,
+            )
 
     async def _join(self) -> None:
         granted = {"can_subscribe": True, "can_publish": True, "can_publish_data": True}

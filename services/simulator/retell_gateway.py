@@ -62,13 +62,15 @@ class Session:
 
     async def close(self, state: str = "") -> None:
         """Tell the participant, and hang up."""
+        from services.simulator import webrtc_audio
+
         if state:
             self.status(state)
             await self._flush()
         for ear in self.ears:
             ear.cancel()
         await asyncio.gather(*self.ears, return_exceptions=True)
-        await self.peer.close()
+        await webrtc_audio.hang_up(self.peer)
         self.track.stop()
 
     async def _flush(self) -> None:

@@ -24,6 +24,15 @@ _SILENCE = bytes(_BYTES)
 _GAP_MS = 200
 
 
+async def hang_up(peer: RTCPeerConnection) -> None:
+    """Close a connection, and let it finish that even when we are cancelled.
+
+    aiortc closes by itself when the other side leaves; the second to close waits on a future of the first,
+    and cancelling that wait would break the first.
+    """
+    await asyncio.shield(peer.close())
+
+
 class MixTrack(MediaStreamTrack):
     """The sum of named sources, a frame of 20 ms every 20 ms; silence where nothing is queued.
 

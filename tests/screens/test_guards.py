@@ -13,6 +13,7 @@ import pytest
 from screens.theme import THEMES
 from tests.support.console import opened, settled
 from tests.support.fake_services import FakeServices, seeded_cards
+from tests.support.sources import parsed
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = [
@@ -45,10 +46,7 @@ def test_no_variation_selector_in_the_sources() -> None:
 
 def test_every_selector_is_used() -> None:
     classes = {
-        node.name
-        for file in SOURCES
-        for node in ast.walk(ast.parse(file.read_text("utf-8")))
-        if isinstance(node, ast.ClassDef)
+        node.name for file in SOURCES for node in ast.walk(parsed(file)) if isinstance(node, ast.ClassDef)
     }
     text = "\n".join(file.read_text("utf-8") for file in SOURCES)
     selectors = re.sub(r"\{.*?\}", ",", without_comments(STYLES), flags=re.DOTALL)
