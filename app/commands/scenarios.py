@@ -134,12 +134,13 @@ def _check(args: Namespace) -> int:
 
 def _checked(path: Path) -> tuple[str, str, int, str]:
     """File, what it is, how many tests it holds, and what is wrong with it."""
-    from services.calls.scenario import files, load_scenario
+    from services import yaml_files
+    from services.calls.scenario import load_scenario
     from services.calls.suites.model import load_suite
 
     kind = ""
     try:
-        data, _ = files.parse(files.read_text(path), clean_line(path.name))
+        data, _ = yaml_files.parse(yaml_files.read_text(path), clean_line(path.name))
         kind = "suite" if isinstance(data, dict) and "tests" in data else "scenario"
         if kind == "suite":
             plans = load_suite(path)

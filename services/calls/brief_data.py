@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from services.calls.scenario import files
+from services import yaml_files
 from services.errors import UsageError
 from services.text import clean_line
 
@@ -32,13 +32,13 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     """Every row of the file; an object is one row. CSV values are text, the first line names them."""
     name, suffix = clean_line(path.name), path.suffix.lower()
     if suffix in (".csv", ".tsv"):
-        return _csv(files.read_text(path, MOST_BYTES), name, "\t" if suffix == ".tsv" else "")
+        return _csv(yaml_files.read_text(path, MOST_BYTES), name, "\t" if suffix == ".tsv" else "")
     if suffix in (".yaml", ".yml"):
-        return _rows(files.parse(files.read_text(path, MOST_BYTES), name)[0], name)
+        return _rows(yaml_files.parse(yaml_files.read_text(path, MOST_BYTES), name)[0], name)
     if suffix == ".json":
-        return _rows(_json(files.read_text(path, MOST_BYTES), name), name)
+        return _rows(_json(yaml_files.read_text(path, MOST_BYTES), name), name)
     if suffix == ".jsonl":
-        lines = [line for line in files.read_text(path, MOST_BYTES).splitlines() if line.strip()]
+        lines = [line for line in yaml_files.read_text(path, MOST_BYTES).splitlines() if line.strip()]
         return _rows([_json(line, f"{name}, row {number}") for number, line in enumerate(lines, 1)], name)
     raise UsageError(f"{name} is not a file of subjects", advice=f"Give a file {_SUFFIXES}", code="bad_file")
 

@@ -31,10 +31,10 @@ from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
+from services import yaml_files
 from services.calls import brief_render
 from services.calls.brief_data import read_row
 from services.calls.model import Brief, Phase, Value
-from services.calls.scenario import files
 from services.errors import Category, ServiceError, UsageError
 from services.text import clean_line
 
@@ -46,7 +46,7 @@ _VARIABLE_NAME = re.compile(r"^[A-Za-z_][\w.-]{0,99}$")
 _RESERVED = frozenset({"data"})
 
 
-class PhaseFile(files.Strict):
+class PhaseFile(yaml_files.Strict):
     """A part of the knowledge, told at the start, after some turns, or when something is said."""
 
     name: Annotated[str, Field(min_length=1, max_length=80)]
@@ -60,7 +60,7 @@ class PhaseFile(files.Strict):
         return regex(value)
 
 
-class BriefFile(files.Strict):
+class BriefFile(yaml_files.Strict):
     """What the file may hold."""
 
     subject: str = ""
@@ -82,7 +82,7 @@ class _Loaded:
     file: BriefFile
     prompt: str
     row: dict[str, Any]
-    lines: files.Lines
+    lines: yaml_files.Lines
 
 
 async def load_brief(
@@ -114,7 +114,7 @@ async def load_brief(
     ]
     if problems:
         raise UsageError(
-            "; ".join(problems[: files.MOST_TOLD]),
+            "; ".join(problems[: yaml_files.MOST_TOLD]),
             advice="The fields come from the chosen row and from --var",
             code="bad_brief",
         )
@@ -178,16 +178,16 @@ def _check_variable(name: str, path: Path) -> None:
 
 def _read(path: Path, row: str | int | None, data: Path | None) -> _Loaded:
     name = clean_line(path.name)
-    document, lines = files.parse(files.read_text(path), name)
-    file = files.validate(BriefFile, {} if document is None else document, lines, name)
+    document, lines = yaml_files.parse(yaml_files.read_text(path), name)
+    file = yaml_files.validate(BriefFile, {} if document is None else document, lines, name)
     for variable in file.variables:
         _check_variable(variable, path)
     if file.system_prompt and file.system_prompt_file:
-        line = files.line_of(("system_prompt_file",), lines)
+        line = yaml_files.line_of(("system_prompt_file",), lines)
         raise UsageError(f"{name}, line {line}: either system_prompt or system_prompt_file", code="bad_brief")
     prompt = file.system_prompt
     if file.system_prompt_file:
-        prompt = files.read_text(path.parent / file.system_prompt_file)
+        prompt = yaml_files.read_text(path.parent / file.system_prompt_file)
     source = data if data is not None else path.parent / file.data if file.data else None
     if source is None and row not in (None, ""):
         raise UsageError(

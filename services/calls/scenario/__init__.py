@@ -23,11 +23,11 @@ __all__ = ["DEFAULT", "EXAMPLES", "default_scenario", "example_text", "load_scen
 
 def load_scenario(path: Path) -> Scenario:
     """A scenario file. Blocking. Raises UsageError naming file, line, path and what is expected."""
-    from services.calls.scenario import files
+    from services import yaml_files
     from services.calls.scenario.model import Scenario
     from services.text import clean_line
 
-    scenario = parse_scenario(files.read_text(path), clean_line(path.name)).at(path.parent)
+    scenario = parse_scenario(yaml_files.read_text(path), clean_line(path.name)).at(path.parent)
     _check_sounds(scenario, path)
     assert isinstance(scenario, Scenario)  # noqa: S101  # for the type
     return scenario
@@ -35,11 +35,11 @@ def load_scenario(path: Path) -> Scenario:
 
 def parse_scenario(text: str, name: str) -> Scenario:
     """The text of a scenario; `name` is what messages call it. Raises UsageError."""
-    from services.calls.scenario import files
+    from services import yaml_files
     from services.calls.scenario.model import Scenario
 
-    data, lines = files.parse(text, name)
-    return files.validate(Scenario, data, lines, name, example="callboard scenarios example")
+    data, lines = yaml_files.parse(text, name)
+    return yaml_files.validate(Scenario, data, lines, name, example="callboard scenarios example")
 
 
 def default_scenario() -> Scenario:

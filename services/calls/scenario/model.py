@@ -37,7 +37,7 @@ from pydantic import (
     model_validator,
 )
 
-from services.calls.scenario.files import Strict
+from services.yaml_files import Strict
 
 MOST_STEPS = 1_000
 MOST_MS = 3_600_000

@@ -30,11 +30,11 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
+from services import yaml_files
 from services.calls.model import EndReason
-from services.calls.scenario import files
-from services.calls.scenario.files import Strict
 from services.calls.scenario.model import Ms, Scalar, regex
 from services.errors import UsageError
+from services.yaml_files import Strict
 
 MOST_TESTS = 1_000
 MOST_REPEATS = 100
@@ -258,7 +258,7 @@ def load_suite(path: Path, *, agent: str = "", transport: str = "") -> list[Plan
 
     `agent` and `transport` come before what the file says.
     """
-    suite = files.read_model(SuiteFile, path, example="callboard scenarios example suite")
+    suite = yaml_files.read_model(SuiteFile, path, example="callboard scenarios example suite")
     found = [_plan(suite, test, path, agent, transport) for test in suite.tests]
     for plan in found:
         for wanted in (plan.scenario, plan.brief, plan.data):

@@ -14,13 +14,13 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field, field_validator
 
-from services.calls.scenario.files import Lines, Strict, dotted, line_of, parse, read_text, validate
 from services.errors import UsageError
 from services.http.addresses import normalize_base_url
 from services.integrations.bookings.model import BookingState
 from services.integrations.bookings.template import BadTemplate, Template, templates_in
 from services.integrations.bookings.times import zone_named
 from services.text import clean_line
+from services.yaml_files import Lines, Strict, dotted, line_of, parse, read_text, validate
 
 Tree = dict[str, Any]
 MOST_PROBLEMS: Final = 8
