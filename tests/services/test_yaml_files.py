@@ -72,7 +72,7 @@ def test_every_mistake_of_a_file_is_told_with_its_line_up_to_a_number(tmp_path: 
     assert "o.yaml, line 3: inner[1]: there is no cuont here; did you mean count?" in told
     assert "o.yaml, line 4: inner[2].count: a whole number is expected, not the text 'many'" in told
     assert told.endswith("; and 2 more")
-    assert caught.value.advice == "an example"
+    assert caught.value.advice == "An example"
 
 
 @pytest.mark.parametrize(
