@@ -18,10 +18,10 @@ from services.errors import ServiceError
 from services.storage.failures import explain, on_read_only_disk
 from services.storage.location import DatabaseLocation
 
-HEAD = "0003"
+HEAD = "0004"
 """The schema version this program writes: the newest file of `migrations/versions`."""
 
-KNOWN = ("0001", "0002", "0003")
+KNOWN = ("0001", "0002", "0003", "0004")
 """Every schema version this program can upgrade from, oldest first, ending with HEAD."""
 
 

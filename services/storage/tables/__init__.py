@@ -30,6 +30,7 @@ from services.storage.tables.health import (
 from services.storage.tables.integrations import (
     Booking,
     Effect,
+    InboundMessage,
     Integration,
     KnowledgeChunk,
     KnowledgeSource,
@@ -55,6 +56,7 @@ __all__ = [
     "HealthRollup",
     "HealthRule",
     "HealthState",
+    "InboundMessage",
     "Integration",
     "KnowledgeChunk",
     "KnowledgeSource",

@@ -22,6 +22,8 @@ class Company(SQLModel, table=True):
         default=True, sa_column=Column(Boolean, nullable=False, server_default=true())
     )
     """Whether recordings of calls keep what was said, and what the agent was told."""
+    message_days: int | None = None
+    """Days for which the texts of its messages are kept: 0 for ever, None as the settings say."""
 
 
 class Connection(SQLModel, table=True):

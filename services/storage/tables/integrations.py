@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Column, ForeignKey, Index, LargeBinary, UniqueConstraint, text
+from sqlalchemy import Column, ForeignKey, Index, LargeBinary, String, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
 
 from services.storage.tables.columns import company_column, text_column, time_column
@@ -73,6 +73,9 @@ class Effect(SQLModel, table=True):
     simulated: bool = False
     owner: str = ""
     """The process that performs it, so that others know whether it may still be under way."""
+    integration_id: int | None = None
+    integration: str = Field(default="", sa_column=Column(String, nullable=False, server_default=""))
+    """By which it was ordered, so that the same one can be asked afterwards; its name, for people."""
     request: str = Field(default="{}", sa_column=text_column())
     result: str = Field(default="{}", sa_column=text_column())
     provider_id: str = ""
@@ -123,6 +126,8 @@ class Message(SQLModel, table=True):
     updated_at: int = Field(sa_column=time_column(nullable=False))
     next_look_at: int | None = Field(default=None, sa_column=time_column(index=True))
     """When its delivery is asked for next; None once nothing more is expected."""
+    text_removed_at: int | None = Field(default=None, sa_column=time_column())
+    """When subject, body and the template's values were deleted because they had become too old."""
 
 
 class MessageEvent(SQLModel, table=True):
@@ -138,6 +143,38 @@ class MessageEvent(SQLModel, table=True):
     state: str
     source: str
     detail: str = Field(default="", sa_column=text_column())
+
+
+class InboundMessage(SQLModel, table=True):
+    """A message that somebody wrote to us. `provider_id` is the vendor's: stored once, however often sent.
+
+    `sender` is a telephone number, or the id of a user towards the business where there is no number.
+    """
+
+    __tablename__ = "inbound_message"
+    __table_args__ = (UniqueConstraint("integration_id", "provider_id"),)
+
+    id: str = Field(primary_key=True)
+    company_id: int | None = Field(default=None, sa_column=company_column())
+    channel: str
+    adapter: str
+    integration_id: int
+    integration: str
+    """The name of the integration at that time, for people."""
+    provider_id: str
+    sender: str
+    sender_user: str = ""
+    """The user's id towards the business, also where the number is known: numbers change."""
+    sender_name: str = ""
+    recipient: str = ""
+    kind: str
+    """`text`, or what the vendor calls it: image, audio, button, …"""
+    body: str = Field(default="", sa_column=text_column())
+    reply_to: str = ""
+    """The vendor's id of the message that it answers."""
+    sent_at: int = Field(sa_column=time_column(nullable=False))
+    received_at: int = Field(sa_column=time_column(nullable=False, index=True))
+    text_removed_at: int | None = Field(default=None, sa_column=time_column())
 
 
 class Booking(SQLModel, table=True):
