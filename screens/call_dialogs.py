@@ -17,7 +17,7 @@ from textual.widgets import Input, Static
 from screens.call_ports import Calls, Session
 from screens.call_words import transport_words
 from screens.dialogs import Choice, ConfirmDialog, Dialog, labelled
-from screens.frame import Console
+from screens.frame import Console, Frame
 from screens.glyphs import Glyphs, Tone
 from screens.textfit import cut, display, fit, sentence
 from screens.widgets.line import Piece
@@ -25,7 +25,7 @@ from screens.widgets.lines import Lines, Row
 from screens.widgets.table import Column, LineTable
 from screens.widgets.table import Row as TableRow
 from services.calls.messages import DevicesChanged
-from services.calls.model import Brief, TransportKind
+from services.calls.model import Brief, CallRow, TransportKind
 from services.errors import ServiceError, UsageError
 
 if TYPE_CHECKING:
@@ -361,3 +361,19 @@ class PathDialog(Dialog[Path]):
             self.dismiss(Path(text).expanduser())
         else:
             self.say("Type a folder first", Tone.LOOK)
+
+
+def ask_export(frame: Frame, row: CallRow) -> None:
+    """Ask for a folder and write the call's recording there."""
+    name = Path(row.folder).name if row.folder else f"call-{row.id}"
+
+    def chosen(target: Path | None) -> None:
+        async def write() -> None:
+            written = await frame.services.calls.export(row.id, target or Path())
+            frame.console_app.tell("Written", str(written))
+
+        if target is not None:
+            frame.console_app.perform(write, group="export")
+
+    title = f"Export the call with {display(row.agent_name)}"
+    frame.app.push_screen(PathDialog(title, Path("~") / name), chosen)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import events, on
 from textual.widget import Widget
@@ -14,17 +13,17 @@ from screens.call_filter import CallFilter, parse_call_filter
 from screens.call_lines import clock_text
 from screens.call_ports import Session
 from screens.call_words import UNKNOWN, money, state_piece, transport_words
-from screens.frame import Console, Frame
+from screens.filtered import FilteredFrame
+from screens.frame import Console
 from screens.glyphs import Tone
 from screens.live import Changes
 from screens.textfit import cut, display, sentence
 from screens.when import moment
 from screens.widgets.bars import Hints
-from screens.widgets.entry_line import EntryLine
 from screens.widgets.line import Line, Piece
 from screens.widgets.table import Column, LineTable, Row
 from services.calls.model import END_WORDS, CallRow
-from services.errors import ServiceError, UsageError
+from services.errors import ServiceError
 
 if TYPE_CHECKING:
     from textual.timer import Timer
@@ -45,15 +44,6 @@ COLUMNS = (
 NARROW = (0, 1, 4, 8)
 NARROW_COLUMNS = (COLUMNS[0], Column("agent", 22), COLUMNS[4], COLUMNS[8])
 """At 80 columns the whole reason of the end is worth more than anything else."""
-FILTER_HINTS: Hints = [
-    ("enter", "keep", ""),
-    ("esc", "drop", ""),
-    ("transport:", "", ""),
-    ("end:well", "", ""),
-    ("end:badly", "", ""),
-    ("agent:", "", ""),
-    ("company:", "", ""),
-]
 
 
 class CallsLine(Line):
@@ -73,11 +63,20 @@ class CallsLine(Line):
         return self.left, []
 
 
-class CallsScreen(Frame):
+class CallsScreen(FilteredFrame):
     """Live calls on top; enter goes there, or replays a past one."""
 
     place = CALLS
     BINDINGS = bindings_of(CALLS)
+    TYPING_HINTS: ClassVar[Hints] = [
+        ("enter", "keep", ""),
+        ("esc", "drop", ""),
+        ("transport:", "", ""),
+        ("end:well", "", ""),
+        ("end:badly", "", ""),
+        ("agent:", "", ""),
+        ("company:", "", ""),
+    ]
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
@@ -87,7 +86,6 @@ class CallsScreen(Frame):
         self.table.empty = [("reading", Tone.MUTED)]
         self.filter = CallFilter()
         self.rows: dict[str, CallRow] = {}
-        self.entry: EntryLine | None = None
         self._turn = 0
         self._timer: Timer | None = None
 
@@ -232,52 +230,28 @@ class CallsScreen(Frame):
         return True
 
     def hints(self) -> Hints:
-        if self.entry is not None:
-            return FILTER_HINTS
         words = {"leave": "drop filter"} if self.filter else {}
         return [(key, words.get(method, word), method) for key, word, method in super().hints()]
 
     # -- finding ----------------------------------------------------------------------------------
 
-    async def action_filter(self) -> None:
-        if self.entry is None:
-            self.entry = EntryLine("filter", self.filter.typed)
-            await self.mount(self.entry, before=self.keys)
-            self.redraw_bars()
+    @property
+    def filter_text(self) -> str:
+        return self.filter.typed
 
-    @on(EntryLine.Changed)
-    def _typed(self, event: EntryLine.Changed) -> None:
-        event.stop()
-        try:
-            wanted = parse_call_filter(event.text)
-        except UsageError as error:
-            self.line.problem = sentence(error.message, error.advice)
-            self.line.redraw()
-            return
-        self._apply(wanted)
-
-    @on(EntryLine.Done)
-    async def _kept(self, event: EntryLine.Done) -> None:
-        event.stop()
-        await self._close_entry()
-
-    def _apply(self, wanted: CallFilter) -> None:
-        self.filter, self.line.filter, self.line.problem = wanted, wanted.typed, ""
+    def set_filter(self, typed: str) -> None:
+        self.filter = parse_call_filter(typed)
+        self.line.filter, self.line.problem = self.filter.typed, ""
         self._reload()
         self.redraw_bars()
 
-    async def _close_entry(self) -> None:
-        entry, self.entry = self.entry, None
-        if entry is not None:
-            self.set_focus(None)
-            await entry.remove()
-            self.line.problem = ""
-            self.redraw_bars()
+    def show_problem(self, problem: str) -> None:
+        self.line.problem = problem
+        self.line.redraw()
 
     async def action_leave(self) -> None:
         if self.entry is not None or self.filter:
-            await self._close_entry()
-            self._apply(CallFilter())
+            await self.drop_filter()
         else:
             self.app.pop_screen()
 
@@ -311,6 +285,8 @@ class CallsScreen(Frame):
             self.console_app.copy(row.key[1], "the id of the call")
 
     def action_export(self) -> None:
+        from screens.call_dialogs import ask_export
+
         row = self.current
         if row is not None:
             ask_export(self, row)
@@ -346,24 +322,6 @@ class CallsScreen(Frame):
 
     def action_rows_down(self) -> None:
         self.table.move(self.table.page)
-
-
-def ask_export(frame: Frame, row: CallRow) -> None:
-    """Ask for a folder and write the call's recording there."""
-    from screens.call_dialogs import PathDialog
-
-    name = Path(row.folder).name if row.folder else f"call-{row.id}"
-
-    def chosen(target: Path | None) -> None:
-        async def write() -> None:
-            written = await frame.services.calls.export(row.id, target or Path())
-            frame.console_app.tell("Written", str(written))
-
-        if target is not None:
-            frame.console_app.perform(write, group="export")
-
-    title = f"Export the call with {display(row.agent_name)}"
-    frame.app.push_screen(PathDialog(title, Path("~") / name), chosen)
 
 
 def _pair(p50: int | None, p95: int | None) -> str:

@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 
 from textual import on
 from textual.app import ComposeResult
-from textual.containers import Vertical
 from textual.widgets import Input
 
 from screens.actions import DETAIL, bindings_of
 from screens.frame import Console
 from screens.glyphs import STATE_TONE, State, Tone
+from screens.pane import Pane
 from screens.ports import AgentEvent, BundleView
 from screens.textfit import display, fit
 from screens.when import exact, moment
@@ -38,22 +38,6 @@ HISTORY_COLUMNS = (
 )
 
 
-class TabLine(Line):
-    """The agent's name and the tabs, and at the right where a search stands."""
-
-    def __init__(self) -> None:
-        super().__init__(ident="tabs")
-        self.tab = 0
-        self.subject = ""
-        self.remark = ""
-
-    def pieces(self, width: int) -> tuple[Sequence[Piece], Sequence[Piece]]:
-        left: list[Piece] = [(" ", Tone.PLAIN)]
-        for number, title in enumerate(TABS):
-            left += [(title, "tab" if number == self.tab else Tone.MUTED), ("  ", Tone.MUTED)]
-        return left, [(f"{self.remark} ", Tone.LOOK)] if self.remark else []
-
-
 class NameLine(Line):
     """The agent's name with its badge."""
 
@@ -70,26 +54,22 @@ class NameLine(Line):
         return [(f" {display(self.card.name)}", "strong")], [(badge, STATE_TONE[self.state])]
 
 
-class DetailPane(Vertical, can_focus=True):
-    """Holds the focus while it is open, so that its keys come before those of the cards."""
+class DetailPane(Pane):
+    """Everything of the agent under the cursor."""
 
     BINDINGS = bindings_of(DETAIL)
 
     def __init__(
         self, console: Console, sync: Callable[[AgentCard, bool], None], close: Callable[[], None]
     ) -> None:
-        super().__init__(id="detail")
-        self._host = console
-        self._services = console.services
-        self._sync_agent, self._close_pane = sync, close
-        self._zone = console.services.settings.timezone
+        super().__init__(console, TABS, close, ident="detail")
+        self._sync_agent = sync
         self.card: AgentCard | None = None
         self._bundle: BundleView | None = None
         self._read: set[str] = set()
         """What has been read for the agent shown: `bundle`, `configuration`, `history`."""
         self._events: Sequence[AgentEvent] = ()
         self.name_line = NameLine(console.glyphs.states)
-        self.tab_line = TabLine()
         self.overview = Document(console.glyphs, ident="overview")
         self.configuration = Document(console.glyphs, ident="configuration")
         self.history = LineTable(HISTORY_COLUMNS, console.glyphs, ident="history")
@@ -97,19 +77,16 @@ class DetailPane(Vertical, can_focus=True):
 
     def compose(self) -> ComposeResult:
         yield self.name_line
-        yield self.tab_line
+        yield self.tabs
         yield self.overview
         yield self.configuration
         yield self.history
-
-    def on_mount(self) -> None:
-        self._show_tab()
 
     # -- what is shown ----------------------------------------------------------------------------
 
     @property
     def tab(self) -> str:
-        return TABS[self.tab_line.tab]
+        return TABS[self.tabs.tab]
 
     def show_agent(self, card: AgentCard, state: State, *, reread: bool = False) -> None:
         """Show this agent; `reread` says that what is stored of it may be new."""
@@ -210,11 +187,14 @@ class DetailPane(Vertical, can_focus=True):
         self.history.empty = [("No sync has touched this agent yet", Tone.MUTED)]
         self.history.set_rows(rows)
 
-    def _show_tab(self) -> None:
-        for name, widget in zip(TABS, (self.overview, self.configuration, self.history), strict=True):
-            widget.display = name == self.tab
-        self.tab_line.remark = ""
-        self.tab_line.redraw()
+    @property
+    def scrolled(self) -> Document | LineTable:
+        return (self.overview, self.configuration, self.history)[self.tabs.tab]
+
+    def show_tab(self) -> None:
+        for part in (self.overview, self.configuration, self.history):
+            part.display = part is self.scrolled
+        self.tabs.say("")
         self._fill()
 
     # -- keys -------------------------------------------------------------------------------------
@@ -229,21 +209,10 @@ class DetailPane(Vertical, can_focus=True):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         return self.is_available(action)
 
-    def action_close(self) -> None:
-        self._close_pane()
-
-    def action_next_tab(self) -> None:
-        self.tab_line.tab = (self.tab_line.tab + 1) % len(TABS)
-        self._show_tab()
-
-    def action_previous_tab(self) -> None:
-        self.tab_line.tab = (self.tab_line.tab - 1) % len(TABS)
-        self._show_tab()
-
     async def action_search(self) -> None:
         if self.tab != "configuration":
-            self.tab_line.tab = TABS.index("configuration")
-            self._show_tab()
+            self.tabs.tab = TABS.index("configuration")
+            self.show_tab()
         if self.search_line is None:
             self.search_line = Input(placeholder="search the configuration", compact=True, id="search")
             await self.mount(self.search_line)
@@ -266,10 +235,8 @@ class DetailPane(Vertical, can_focus=True):
 
     def _remark(self, needle: str = "") -> None:
         document = self.configuration
-        self.tab_line.remark = (
-            f"{document.here} of {document.found}" if document.found else f"no {needle!r} in here"
-        )
-        self.tab_line.redraw()
+        found = f"{document.here} of {document.found}" if document.found else f"no {needle!r} in here"
+        self.tabs.say(found, Tone.LOOK)
 
     def action_next_match(self) -> None:
         self.configuration.step(1)
@@ -305,40 +272,6 @@ class DetailPane(Vertical, can_focus=True):
     def action_force_one(self) -> None:
         if self.card is not None:
             self._sync_agent(self.card, True)
-
-    # -- scrolling --------------------------------------------------------------------------------
-
-    def _scroll(self, by: int) -> None:
-        if self.tab == "history":
-            self.history.move(by)
-        else:
-            document = self._document
-            document.scroll_to(y=document.scroll_offset.y + by, animate=False)
-
-    @property
-    def _document(self) -> Document:
-        return self.overview if self.tab == "overview" else self.configuration
-
-    def _page(self) -> int:
-        return self.history.page if self.tab == "history" else max(1, self._document.size.height - 1)
-
-    def action_scroll_up(self) -> None:
-        self._scroll(-1)
-
-    def action_scroll_down(self) -> None:
-        self._scroll(1)
-
-    def action_scroll_page_up(self) -> None:
-        self._scroll(-self._page())
-
-    def action_scroll_page_down(self) -> None:
-        self._scroll(self._page())
-
-    def action_scroll_first(self) -> None:
-        self._scroll(-10_000_000)
-
-    def action_scroll_last(self) -> None:
-        self._scroll(10_000_000)
 
 
 def _documents(bundle: BundleView, sign: str) -> list[str]:

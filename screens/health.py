@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import on
 from textual.containers import Horizontal
 from textual.widget import Widget
 
 from screens.actions import CHECK, HEALTH, Action, actions_of, bindings_of
-from screens.frame import Console, Frame
+from screens.filtered import FilteredFrame
+from screens.frame import Console
 from screens.glyphs import Tone
 from screens.health_board import Fold, HealthBoard
-from screens.health_filter import HealthFilter, parse_health_filter
+from screens.health_filter import parse_health_filter
 from screens.health_keys import PanelKeys
 from screens.health_lines import HeadLine, WhyLine
 from screens.health_rows import HealthPainter
@@ -21,10 +22,9 @@ from screens.health_words import Standing, copy_text, is_counting, standing_of
 from screens.live import Changes
 from screens.textfit import display, sentence
 from screens.widgets.bars import Hints
-from screens.widgets.entry_line import EntryLine
 from screens.widgets.line import Piece
 from screens.widgets.panels import Panels
-from services.errors import ServiceError, UsageError
+from services.errors import ServiceError
 from services.health.model import CheckView, HealthView
 
 if TYPE_CHECKING:
@@ -32,22 +32,22 @@ if TYPE_CHECKING:
 
     from screens.health_detail import CheckPane
 
-FILTER_HINTS: Hints = [
-    ("enter", "keep", ""),
-    ("esc", "drop", ""),
-    ("state:down", "", ""),
-    ("kind:agent", "", ""),
-    ("company:", "", ""),
-    ("vendor:", "", ""),
-    ("!", "inverts", ""),
-]
 
-
-class HealthScreen(PanelKeys, Frame):
+class HealthScreen(PanelKeys, FilteredFrame):
     """Panels with a cursor; keys act on the line under it."""
 
     place = HEALTH
     BINDINGS = bindings_of(HEALTH)
+    ENTRY = "health"
+    TYPING_HINTS: ClassVar[Hints] = [
+        ("enter", "keep", ""),
+        ("esc", "drop", ""),
+        ("state:down", "", ""),
+        ("kind:agent", "", ""),
+        ("company:", "", ""),
+        ("vendor:", "", ""),
+        ("!", "inverts", ""),
+    ]
     HORIZONTAL_BREAKPOINTS: list[tuple[int, str]] | None = [(0, "-narrow"), (120, "-wide")]  # noqa: RUF012
 
     def __init__(self, console: Console) -> None:
@@ -58,7 +58,6 @@ class HealthScreen(PanelKeys, Frame):
         self.head = HeadLine(self)
         self.why = WhyLine(self)
         self.pane: CheckPane | None = None
-        self.entry: EntryLine | None = None
         self.failure: tuple[str, str] | None = None
         """Why nothing can be said, and what to do."""
         self._asking: Worker[None] | None = None
@@ -205,8 +204,6 @@ class HealthScreen(PanelKeys, Frame):
         return [*inside, *(each for each in super().valid_actions() if each[0].id not in hidden)]
 
     def hints(self) -> Hints:
-        if self.entry is not None:
-            return FILTER_HINTS
         words = {"leave": self._leave_label()}
         fold, check = self._fold, self.current
         if isinstance(self.panels.current, Fold):
@@ -268,50 +265,27 @@ class HealthScreen(PanelKeys, Frame):
 
     # -- finding ----------------------------------------------------------------------------------
 
-    async def action_filter(self) -> None:
-        if self.entry is None:
-            self.entry = EntryLine("health", self.board.filter.typed)
-            await self.mount(self.entry, before=self.keys)
-            self.redraw_bars()
+    @property
+    def filter_text(self) -> str:
+        return self.board.filter.typed
 
-    @on(EntryLine.Changed)
-    def _typed(self, event: EntryLine.Changed) -> None:
-        event.stop()
-        try:
-            wanted = parse_health_filter(event.text)
-        except UsageError as error:
-            self.head.problem = sentence(error.message, error.advice)
-            self.head.redraw()
-            return
-        self._apply(wanted)
-
-    @on(EntryLine.Done)
-    async def _kept(self, event: EntryLine.Done) -> None:
-        event.stop()
-        await self._close_entry()
-
-    def _apply(self, wanted: HealthFilter) -> None:
-        self.board.filter, self.head.problem = wanted, ""
+    def set_filter(self, typed: str) -> None:
+        self.board.filter, self.head.problem = parse_health_filter(typed), ""
         self._fill()
 
-    async def _close_entry(self) -> None:
-        entry, self.entry = self.entry, None
-        if entry is not None:
-            self.set_focus(None)
-            await entry.remove()
-            self.head.problem = ""
-            self.redraw_bars()
+    def show_problem(self, problem: str) -> None:
+        self.head.problem = problem
+        self.head.redraw()
 
     async def action_leave(self) -> None:
         if self.entry is not None:
-            await self._close_entry()
-            self._apply(HealthFilter())
+            await self.drop_filter()
         elif self._asking is not None:
             self._asking.cancel()
             self.painter.asked, self._asking = {}, None
             self._fill()
         elif self.board.filter:
-            self._apply(HealthFilter())
+            await self.drop_filter()
         else:
             self.app.pop_screen()
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 
 from textual import events
 from textual.app import ComposeResult
-from textual.containers import Vertical
 
 from screens.actions import CHECK, bindings_of
 from screens.frame import Console
@@ -22,6 +21,7 @@ from screens.health_words import (
     percent,
     standing_of,
 )
+from screens.pane import Pane
 from screens.textfit import display, fit, wrap
 from screens.when import exact, moment, took
 from screens.widgets.document import Document
@@ -42,7 +42,7 @@ LEAST_LABEL = 14
 
 
 class HeadingLine(Line):
-    """The name of the check with its state, then the tabs on the line below."""
+    """The name of the check with its state."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(ident="check-name")
@@ -61,22 +61,6 @@ class HeadingLine(Line):
         ]
 
 
-class TabLine(Line):
-    """Now and the spans of time; at the right that something is read, or why it was not."""
-
-    def __init__(self) -> None:
-        super().__init__(ident="check-tabs")
-        self.tab = 0
-        self.remark: Piece = ("", Tone.MUTED)
-
-    def pieces(self, width: int) -> tuple[Sequence[Piece], Sequence[Piece]]:
-        left: list[Piece] = [(" ", Tone.PLAIN)]
-        for number, (title, _) in enumerate(TABS):
-            left += [(title, "tab" if number == self.tab else Tone.MUTED), ("  ", Tone.MUTED)]
-        text, tone = self.remark
-        return left, [(f"{text} ", tone)] if text else []
-
-
 def _lasted(incident: Incident) -> str:
     if incident.ended_at is None:
         return "goes on"
@@ -89,23 +73,20 @@ def state_words(check: CheckView) -> str:
     return "up" if standing is Standing.FINE else standing.value
 
 
-class CheckPane(Vertical, can_focus=True):
-    """Holds the focus while it is open, so that its keys come before those of the panels."""
+class CheckPane(Pane):
+    """Everything of the check under the cursor."""
 
     BINDINGS = bindings_of(CHECK)
 
     def __init__(self, console: Console, panels: Panels, close: Callable[[], None]) -> None:
-        super().__init__(id="check")
-        self._host, self._panels, self._close = console, panels, close
-        self._services = console.services
-        self._zone = console.services.settings.timezone
+        super().__init__(console, [title for title, _ in TABS], close, ident="check")
+        self._panels = panels
         self.check: CheckView | None = None
         self._read: tuple[str, int, int | None] | None = None
         """Of which check, hours and probe the history is that is shown."""
         self._lines: list[str] = []
         """What `now` shows."""
         self.heading = HeadingLine(console)
-        self.tabs = TabLine()
         self.now = Document(console.glyphs, ident="check-now")
         self.history = HistoryLines(console.glyphs, self._zone)
         self.incidents = LineTable(INCIDENT_COLUMNS, console.glyphs, ident="incidents")
@@ -116,9 +97,6 @@ class CheckPane(Vertical, can_focus=True):
         yield self.now
         yield self.history
         yield self.incidents
-
-    def on_mount(self) -> None:
-        self._show_tab()
 
     def on_resize(self, event: events.Resize) -> None:
         self._fill()
@@ -254,23 +232,19 @@ class CheckPane(Vertical, can_focus=True):
         if wanted == self._read:
             return
         if self._read is None or self._read[:2] != wanted[:2]:
-            self._remark("reading", Tone.MUTED)
+            self.tabs.say("reading")
         self._read = wanted
         try:
             points = await self._services.health.history(check.id, hours)
             rows = await self._services.health.incidents(INCIDENTS, check.id)
         except ServiceError as error:
             self._read = None
-            self._remark(error.message, Tone.ACT)
+            self.tabs.say(error.message, Tone.ACT)
             return
         if self._read == wanted and self.is_mounted:
-            self._remark("", Tone.MUTED)
+            self.tabs.say("")
             self._show_points(points, hours)
             self._show_incidents(rows, hours)
-
-    def _remark(self, text: str, tone: Tone) -> None:
-        self.tabs.remark = (text, tone)
-        self.tabs.redraw()
 
     def _show_points(self, points: Sequence[HistoryPoint], hours: int) -> None:
         self.history.set_points(points, self._services.clock.now(), hours)
@@ -300,24 +274,17 @@ class CheckPane(Vertical, can_focus=True):
         self.incidents.empty = [("No trouble in this time", Tone.OK)]
         self.incidents.set_rows(rows)
 
-    def _show_tab(self) -> None:
+    @property
+    def scrolled(self) -> Document | LineTable:
+        return self.incidents if self.hours else self.now
+
+    def show_tab(self) -> None:
         self.now.display = not self.hours
         self.history.display = self.incidents.display = bool(self.hours)
-        self._remark("", Tone.MUTED)
+        self.tabs.say("")
         self._fill()
 
     # -- keys -------------------------------------------------------------------------------------
-
-    def action_close(self) -> None:
-        self._close()
-
-    def action_next_tab(self) -> None:
-        self.tabs.tab = (self.tabs.tab + 1) % len(TABS)
-        self._show_tab()
-
-    def action_previous_tab(self) -> None:
-        self.tabs.tab = (self.tabs.tab - 1) % len(TABS)
-        self._show_tab()
 
     def action_next_check(self) -> None:
         self._step(1)
@@ -334,30 +301,3 @@ class CheckPane(Vertical, can_focus=True):
             self._panels.move(by)
         if not isinstance(self._panels.current, str):
             self._panels.move_to(begin)
-
-    def _scroll(self, by: int) -> None:
-        if self.hours:
-            self.incidents.move(by)
-        else:
-            self.now.scroll_to(y=self.now.scroll_offset.y + by, animate=False)
-
-    def _page(self) -> int:
-        return self.incidents.page if self.hours else max(1, self.now.size.height - 1)
-
-    def action_scroll_up(self) -> None:
-        self._scroll(-1)
-
-    def action_scroll_down(self) -> None:
-        self._scroll(1)
-
-    def action_scroll_page_up(self) -> None:
-        self._scroll(-self._page())
-
-    def action_scroll_page_down(self) -> None:
-        self._scroll(self._page())
-
-    def action_scroll_first(self) -> None:
-        self._scroll(-10_000_000)
-
-    def action_scroll_last(self) -> None:
-        self._scroll(10_000_000)

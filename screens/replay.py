@@ -264,7 +264,7 @@ class ReplayScreen(TalkFrame):
         self._seek(event.ms)
 
     def action_export(self) -> None:
-        from screens.calls import ask_export
+        from screens.call_dialogs import ask_export
 
         ask_export(self, self.replay.recording.row)
 
