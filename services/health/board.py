@@ -52,6 +52,11 @@ class Standing:
         return self.state is HealthState.DOWN or (self.state is HealthState.MAINTENANCE and self.failures > 0)
 
     @property
+    def doubtful(self) -> bool:
+        """Whether it has just failed for the first time, which its threshold does not yet call down."""
+        return self.state is HealthState.PENDING and self.failures == 1
+
+    @property
     def well(self) -> bool:
         """Whether its latest reading found nothing wrong."""
         return self.reading is not None and self.troubles == 0 and self.reading.state is HealthState.UP
@@ -229,6 +234,11 @@ class Board:
         if last is None or last.at != at:
             last = self._last_beat[state] = Beat(at, state)
         return last
+
+    def doubtful(self, check_ids: Iterable[str]) -> bool:
+        """Whether all of these should be looked at again before their turn (see `Standing.doubtful`)."""
+        found = [standing for each in check_ids if (standing := self._standings.get(each)) is not None]
+        return bool(found) and all(standing.doubtful for standing in found)
 
     def set_maintenance(self, check_id: str, until: int | None, now: int) -> None:
         """Begin, prolong or end (None) its maintenance."""

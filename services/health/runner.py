@@ -2,6 +2,11 @@
 
 A `Job` is one question: a check's probe, or a round that reads a whole group of checks. While nothing is
 due there is one sleeping task, however many checks there are.
+
+What is promised: whatever happens to what is watched, two probes have failed within two intervals of it, also
+where nothing answers at all. So a probe may take two fifths of its interval (`SHARE`), and after a first
+failure the second look comes half an interval after the failed one began (`SECOND_LOOK`): at the latest
+1 + 0.5 + 0.4 intervals after the last probe that succeeded. The rest is for a busy machine.
 """
 
 from __future__ import annotations
@@ -10,9 +15,11 @@ import asyncio
 import contextlib
 import heapq
 import logging
+import math
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -28,7 +35,18 @@ log = logging.getLogger("callboard.health")
 FIRST_ROUND: Final = 2.0
 """Seconds over which the first probes are spread."""
 JITTER: Final = 0.05
-"""By which part of its interval a probe may come earlier or later, so that they do not come in step."""
+"""By which part of its interval a probe may come earlier (never later), so that they do not come in step."""
+SHARE: Final = 0.4
+"""The part of its interval that a probe may take; its own timeout may be shorter."""
+SECOND_LOOK: Final = 0.5
+"""The part of its interval after which what failed for the first time is looked at again.
+
+Not sooner: what is over after a moment is no outage, and who is in trouble is not to be hammered.
+"""
+SETTLES: Final = 0.25
+"""Seconds after which a probe that still runs is waiting for an answer and costs nothing any more."""
+OVERDUE: Final = 0.1
+"""The part of its interval after which one that was due while it still ran is probed again."""
 TOGETHER: Final = 0.02
 """Seconds within which what is due is started together."""
 LONGEST_NAP: Final = 60.0
@@ -48,6 +66,11 @@ class Job:
     run: Callable[[], Awaitable[Readings]]
     checks: tuple[str, ...]
 
+    @property
+    def limit(self) -> float:
+        """Seconds it may take."""
+        return min(self.timeout, SHARE * self.interval)
+
 
 @dataclass(frozen=True, slots=True)
 class Probed:
@@ -66,6 +89,7 @@ class Timetable:
         self._rng = rng
         self._jobs: dict[str, Job] = {}
         self._due: dict[str, float] = {}
+        self._begun: dict[str, float] = {}
         self._heap: list[tuple[float, str]] = []
 
     def __contains__(self, job_id: str) -> bool:
@@ -80,6 +104,7 @@ class Timetable:
         wanted = {job.id: job for job in jobs}
         for job_id in [job_id for job_id in self._jobs if job_id not in wanted]:
             del self._jobs[job_id], self._due[job_id]
+            self._begun.pop(job_id, None)
         for job_id, job in wanted.items():
             known = self._jobs.get(job_id)
             self._jobs[job_id] = job
@@ -98,11 +123,20 @@ class Timetable:
         self._due[job_id] = float("inf")
 
     def begun(self, job_id: str, now: float) -> None:
-        """Put the next time on the table."""
+        """Put the next time on the table: after the first, which all have together, perhaps much earlier."""
         job = self._jobs.get(job_id)
         if job is not None:
-            spread = job.interval * JITTER
-            self.set_due(job_id, now + job.interval + self._rng.uniform(-spread, spread))
+            spread = JITTER if job_id in self._begun else 0.5
+            self._begun[job_id] = now
+            self.set_due(job_id, now + job.interval * (1 - self._rng.uniform(0, spread)))
+
+    def again(self, job_id: str, now: float) -> None:
+        """It failed for the first time: look a second time before its turn."""
+        job, begun = self._jobs.get(job_id), self._begun.get(job_id)
+        if job is not None and begun is not None:
+            at = max(now, begun + job.interval * (SECOND_LOOK - self._rng.uniform(0, JITTER)))
+            if at < self._due[job_id]:
+                self.set_due(job_id, at)
 
     def due(self, now: float) -> list[Job]:
         """What is due and was not handed out yet, soonest first; each is off the table until `begun`."""
@@ -126,7 +160,11 @@ class Timetable:
 
 
 class Runner:
-    """Probes what is due. `told` gets every end; its place is free again when that has returned."""
+    """Probes what is due. `told` gets every end; its place is free again when that has returned.
+
+    At most `concurrency` probes are in their first moments, in which they cost something, and at most `most`
+    are under way: a hundred that wait for an answer that never comes keep nobody waiting.
+    """
 
     def __init__(
         self,
@@ -135,6 +173,7 @@ class Runner:
         *,
         began: Callable[[Job], None] = lambda job: None,
         concurrency: int = 16,
+        most: int = 128,
         rng: random.Random | None = None,
     ) -> None:
         self.table = Timetable(rng or random.Random())
@@ -142,7 +181,10 @@ class Runner:
         self._told = told
         self._began = began
         self._concurrency = concurrency
+        self._most = max(concurrency, most)
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._fresh: dict[str, asyncio.TimerHandle] = {}
+        self._missed: set[str] = set()
         self._ready: deque[Job] = deque()
         self._wake = asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
@@ -169,6 +211,10 @@ class Runner:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._running.clear()
+        for timer in self._fresh.values():
+            timer.cancel()
+        self._fresh.clear()
+        self._missed.clear()
 
     def set_jobs(self, jobs: Iterable[Job]) -> None:
         """Probe these and no others from now on."""
@@ -183,6 +229,11 @@ class Runner:
                 due = self.table.due_at(job_id)
                 if due is not None and due > now:
                     self.table.set_due(job_id, now)
+        self._wake.set()
+
+    def look_again(self, job_id: str) -> None:
+        """Probe it once before its turn: it failed, and whether it is down is for a second look to say."""
+        self.table.again(job_id, self._clock.monotonic())
         self._wake.set()
 
     async def check(self, job_ids: Iterable[str]) -> None:
@@ -222,17 +273,25 @@ class Runner:
                     await self._wake.wait()
 
     def _fill(self) -> None:
-        while self._ready and len(self._running) < self._concurrency:
+        while self._ready and len(self._running) < self._most and len(self._fresh) < self._concurrency:
             job = self._ready.popleft()
             if job.id not in self.table:
                 continue
             if job.id in self._running:
-                # It takes longer than its interval: this time is left out, not all that follow.
-                self.table.begun(job.id, self._clock.monotonic())
+                # What it found is still being taken in: its turn comes when that is done.
+                self._missed.add(job.id)
                 continue
             self.table.begun(job.id, self._clock.monotonic())
             self._began(job)
             self._running[job.id] = asyncio.create_task(self._probe(job), name=f"probe {job.id}")
+            self._fresh[job.id] = asyncio.get_running_loop().call_later(SETTLES, self._settled, job.id)
+
+    def _settled(self, job_id: str) -> None:
+        """Its first moments are over, or all of it is."""
+        timer = self._fresh.pop(job_id, None)
+        if timer is not None:
+            timer.cancel()
+        self._fill()
 
     async def _probe(self, job: Job) -> None:
         asked_at = self._clock.now()
@@ -243,16 +302,22 @@ class Runner:
             log.exception("what the check %s found could not be taken in", job.id)
         finally:
             self._running.pop(job.id, None)
-            self._fill()
+            if job.id in self._missed:
+                self._missed.discard(job.id)
+                if job.id in self.table:
+                    self.table.set_due(job.id, self._clock.monotonic() + OVERDUE * job.interval)
+                    self._wake.set()
+            self._settled(job.id)
 
 
 async def asked(job: Job) -> Readings:
     """The readings of one job; whatever goes wrong is a reading. Raises only when it is cancelled."""
+    _ends.set(asyncio.get_running_loop().time() + job.limit)
     try:
-        async with asyncio.timeout(job.timeout):
+        async with asyncio.timeout(job.limit):
             found = await job.run()
     except TimeoutError:
-        found = [(check_id, silent(job.timeout)) for check_id in job.checks]
+        found = [(check_id, silent(job)) for check_id in job.checks]
     except ServiceError as error:
         found = [(check_id, failed(error)) for check_id in job.checks]
     except Exception as error:
@@ -269,14 +334,21 @@ async def asked(job: Job) -> Readings:
     return await _cleaned(found)
 
 
-def silent(seconds: float) -> Reading:
+_ends: ContextVar[float] = ContextVar("ends", default=math.inf)
+
+
+def time_left() -> float:
+    """Seconds that the probe which runs now may still take; endless outside of one."""
+    ends = _ends.get()
+    return ends if ends == math.inf else max(0.0, ends - asyncio.get_running_loop().time())
+
+
+def silent(job: Job) -> Reading:
     """The reading of something that did not answer in time."""
-    return Reading(
-        HealthState.DOWN,
-        f"No answer within {seconds:g} s",
-        "Check the network and the vendor's status page",
-        Category.TIMEOUT.value,
-    )
+    advice = "Check the network and the vendor's status page"
+    if job.limit < job.timeout:
+        advice += f"; it is probed every {job.interval:g} s, a longer interval gives it more time to answer"
+    return Reading(HealthState.DOWN, f"No answer within {job.limit:g} s", advice, Category.TIMEOUT.value)
 
 
 def failed(error: ServiceError, took_ms: float | None = None) -> Reading:

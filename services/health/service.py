@@ -262,19 +262,19 @@ class HealthService:
 
     async def _took(self, probed: Probed) -> None:
         """Take in what a job found, a part at a time."""
-        due = self._runner.table.due_at(probed.job.id)
-        next_at = None
-        if due is not None:
-            next_at = self._clock.now() + round((due - self._clock.monotonic()) * 1000)
         grouped = bool(self._plan.group_of(probed.job.id))
         for start in range(0, len(probed.readings), CHUNK):
-            for check_id, reading in probed.readings[start : start + CHUNK]:
+            part = probed.readings[start : start + CHUNK]
+            for check_id, reading in part:
                 counted = self._board.apply(check_id, reading, probed.asked_at, probed.at)
-                if counted is None:
-                    continue
+                if counted is not None:
+                    self._keeping.found(check_id, counted, reading, probed.at, grouped=grouped)
+            if start + CHUNK >= len(probed.readings) and self._board.doubtful(probed.job.checks):
+                self._runner.look_again(probed.job.id)
+            next_at = self._next_at(probed.job.id)
+            for check_id, _ in part:
                 self._board.set_probing(check_id, False)
                 self._board.set_next(check_id, next_at)
-                self._keeping.found(check_id, counted, reading, probed.at, grouped=grouped)
             await self._refresh()
             await asyncio.sleep(0)
         if not grouped:
@@ -282,6 +282,12 @@ class HealthService:
         if self._keeping.step(self._clock.now()):
             self._wake.set()  # somebody is to be told, which does not wait for the next round
         self._runner.expedite(self._plan.jobs_of(self._keeping.take_urgent()))
+
+    def _next_at(self, job_id: str) -> int | None:
+        due = self._runner.table.due_at(job_id)
+        if due is None:
+            return None
+        return self._clock.now() + round((due - self._clock.monotonic()) * 1000)
 
     async def _refresh(self, changed: Iterable[str] = ()) -> None:
         """Draw up anew what changed, a part at a time, and say so."""

@@ -225,6 +225,51 @@ async def test_a_group_is_one_question_and_few_rows(watch) -> None:
     assert all(check.uptime_24h == 1.0 for check in again.view().checks)
 
 
+async def test_what_failed_once_is_looked_at_before_its_turn(watch) -> None:
+    """Half an interval after the failed probe began, and only once; the time is shown."""
+    a_small_world(watch)
+    service = await watch.service()
+    await service.check_now()
+    watch.world.readings[RETELL] = GONE
+    await watch.round(service)
+    check = next(check for check in service.view().checks if check.id == RETELL)
+    assert check.state is HealthState.PENDING
+    assert 13_500 <= check.next_at - watch.clock.now() <= 15_000
+    await watch.round(service, seconds=15)
+    check = next(check for check in service.view().checks if check.id == RETELL)
+    assert check.state is HealthState.DOWN
+    assert 28_500 <= check.next_at - watch.clock.now() <= 30_000
+
+
+async def test_a_limit_or_a_single_agent_is_no_reason_for_a_second_look(watch) -> None:
+    async def run():
+        return [("agent:1", GONE), ("agent:2", FINE)]
+
+    watch.world.add(RETELL)
+    for place in (1, 2):
+        watch.world.add(f"agent:{place}", RETELL, group="agents")
+    watch.world.groups.append(Group("agents", 60, run))
+    watch.world.readings[RETELL] = ServiceError("Too many", category=Category.RATE_LIMIT)
+    service = await watch.service()
+    for _ in range(2):
+        await watch.round(service, seconds=60)
+    for check in service.view().checks:
+        assert check.next_at - watch.clock.now() >= 28_500
+
+
+async def test_a_round_that_failed_as_a_whole_is_made_again_before_its_turn(watch) -> None:
+    async def run():
+        raise LOST
+
+    watch.world.add("agent:1", group="agents")
+    watch.world.groups.append(Group("agents", 60, run))
+    service = await watch.service()
+    await watch.round(service)
+    (check,) = service.view().checks
+    assert check.state is HealthState.PENDING
+    assert check.next_at - watch.clock.now() <= 30_000
+
+
 # -- several processes on one database ------------------------------------------------------------
 
 
