@@ -146,7 +146,13 @@ ACTIONS: tuple[Action, ...] = (
     *HEALTH_ACTIONS,
     # -- activity ---------------------------------------------------------------------------------
     Action(
-        "open_run", ("enter",), "outcomes", "What this sync did about each agent.", "Activity", ACTIVITY, 10
+        "open_row",
+        ("enter",),
+        "open",
+        "What a sync did about each agent; all of a line.",
+        "Activity",
+        ACTIVITY,
+        10,
     ),
     Action(
         "switch_list",

@@ -9,16 +9,21 @@ from textual.widget import Widget
 
 from screens.actions import ACTIVITY, bindings_of
 from screens.frame import Console, Frame
-from screens.glyphs import STATE_TONE, State, Tone
+from screens.glyphs import STATE_TONE, Glyphs, State, Tone
 from screens.live import Changes
-from screens.textfit import display, sentence
+from screens.textfit import display, fit, sentence, wrap
 from screens.when import moment, took
+from screens.widgets.bars import Hints
 from screens.widgets.line import Line, Piece
+from screens.widgets.lines import Lines
+from screens.widgets.lines import Row as Lined
 from screens.widgets.table import Column, LineTable, Row
 from services.model import Outcome, OutcomeRow, RunStatus, SyncRunInfo
 
 RUNS, OUTCOMES, AUDIT = "runs", "outcomes", "audit"
+WHAT = {OUTCOMES: "sync run", AUDIT: "audit log"}
 LIMIT = 200
+WHOLE_LINES = 3
 COLUMNS = {
     RUNS: (
         Column("started", 12),
@@ -38,10 +43,10 @@ COLUMNS = {
     ),
     AUDIT: (
         Column("when", 12),
-        Column("who", 12, rank=2),
-        Column("what", 20),
-        Column("subject", 20, rank=1),
-        Column("detail"),
+        Column("who", 10, rank=1),
+        Column("what", 18),
+        Column("subject"),
+        Column("detail", rank=2),
     ),
 }
 STATUS: dict[RunStatus, tuple[State, Tone]] = {
@@ -78,8 +83,38 @@ class Heading(Line):
         return left, [(f"{display(self.subject)} ", Tone.PLAIN)] if self.subject else []
 
 
+class Whole(Lines):
+    """The row under the cursor with what its columns have no room for, always as high: nothing jumps."""
+
+    def __init__(self, table: LineTable, glyphs: Glyphs) -> None:
+        super().__init__(ident="whole")
+        self._table, self._glyphs = table, glyphs
+
+    def rows(self, width: int) -> list[Lined]:
+        most = WHOLE_LINES
+        found = wrap(whole_text(self._table, f" {self._glyphs.dot} "), width - 2)
+        if len(found) > most:
+            last = fit(f"{found[most - 1]} {found[most]}", width - 2, self._glyphs.ellipsis)
+            found = [*found[: most - 1], last]
+        found += [""] * (most - len(found))
+        return [([(f" {text}", Tone.MUTED)], []) for text in found]
+
+
+def whole_text(table: LineTable, between: str) -> str:
+    """Every cell of the row under the cursor, figures with the title of their column."""
+    row = table.current
+    if row is None:
+        return ""
+    cells = zip(table.columns, row.cells, strict=True)
+    return between.join(
+        f"{column.title} {display(text)}" if column.right else display(text)
+        for column, (text, _) in cells
+        if text
+    )
+
+
 class ActivityScreen(Frame):
-    """Runs and audit rows; enter goes from a run to its outcomes."""
+    """Runs and audit rows; enter goes from a run to its outcomes, from any other row to all of it."""
 
     place = ACTIVITY
     BINDINGS = bindings_of(ACTIVITY)
@@ -88,6 +123,7 @@ class ActivityScreen(Frame):
         super().__init__(console)
         self.heading = Heading()
         self.table = LineTable(COLUMNS[RUNS], self.glyphs, ident="activity")
+        self.whole = Whole(self.table, self.glyphs)
         self.list = RUNS
         self.run_shown: SyncRunInfo | None = None
         self._runs: dict[str, SyncRunInfo] = {}
@@ -95,6 +131,7 @@ class ActivityScreen(Frame):
     def work(self) -> Iterable[Widget]:
         yield self.heading
         yield self.table
+        yield self.whole
 
     def on_mount(self) -> None:
         self._switch(RUNS)
@@ -107,13 +144,14 @@ class ActivityScreen(Frame):
     def redraw_bars(self) -> None:
         super().redraw_bars()
         self.heading.redraw()
+        self.whole.redraw()
 
     def is_available(self, method: str) -> bool:
-        if method == "open_run":
-            return self.list == RUNS and self.table.current is not None
-        if method == "copy_row":
-            return self.table.current is not None
-        return True
+        return self.table.current is not None if method in ("open_row", "copy_row") else True
+
+    def hints(self) -> Hints:
+        words = {"open_row": "outcomes" if self.list == RUNS else "whole line"}
+        return [(key, words.get(method, word), method) for key, word, method in super().hints()]
 
     # -- lists ------------------------------------------------------------------------------------
 
@@ -211,22 +249,35 @@ class ActivityScreen(Frame):
 
     # -- actions ----------------------------------------------------------------------------------
 
-    def action_open_run(self) -> None:
+    def action_open_row(self) -> None:
         row = self.table.current
-        if row is not None and self.list == RUNS:
+        if row is None:
+            return
+        if self.list == RUNS:
             self._switch(OUTCOMES, self._runs.get(row.key))
+            return
+        from screens.dialogs import TextDialog
+
+        titles = [column.title for column in self.table.columns]
+        fields = [(title, display(text)) for title, (text, _) in zip(titles, row.cells, strict=True) if text]
+        label = max(len(title) for title in titles) + 2
+        text = "\n".join(f"{title.ljust(label)}{text}" for title, text in fields)
+        self.app.push_screen(TextDialog("One line of the " + WHAT[self.list], text))
 
     @on(LineTable.Opened)
     def _opened(self) -> None:
-        self.action_open_run()
+        self.action_open_row()
+
+    @on(LineTable.Moved)
+    def _moved(self) -> None:
+        self.whole.redraw()
 
     def action_switch_list(self) -> None:
         self._switch(RUNS if self.list == AUDIT else AUDIT)
 
     def action_copy_row(self) -> None:
-        row = self.table.current
-        if row is not None:
-            self.console_app.copy("  ".join(text for text, _ in row.cells if text), "this line")
+        if self.table.current is not None:
+            self.console_app.copy(whole_text(self.table, "  "), "this line")
 
     def action_leave(self) -> None:
         if self.list == OUTCOMES:
