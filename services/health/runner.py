@@ -15,18 +15,16 @@ import asyncio
 import contextlib
 import heapq
 import logging
-import math
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Final
 
 from services.clock import Clock
 from services.errors import Category, ServiceError
 from services.health.model import HealthState, Reading
-from services.resilience import advice_of
+from services.resilience import advice_of, limit_time
 from services.security import redact, secrets_known
 from services.text import clean_line
 
@@ -312,7 +310,7 @@ class Runner:
 
 async def asked(job: Job) -> Readings:
     """The readings of one job; whatever goes wrong is a reading. Raises only when it is cancelled."""
-    _ends.set(asyncio.get_running_loop().time() + job.limit)
+    limit_time(job.limit)
     try:
         async with asyncio.timeout(job.limit):
             found = await job.run()
@@ -332,15 +330,6 @@ async def asked(job: Job) -> Readings:
         )
         found = [(check_id, broken) for check_id in job.checks]
     return await _cleaned(found)
-
-
-_ends: ContextVar[float] = ContextVar("ends", default=math.inf)
-
-
-def time_left() -> float:
-    """Seconds that the probe which runs now may still take; endless outside of one."""
-    ends = _ends.get()
-    return ends if ends == math.inf else max(0.0, ends - asyncio.get_running_loop().time())
 
 
 def silent(job: Job) -> Reading:

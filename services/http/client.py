@@ -320,7 +320,9 @@ class Http:
             self.policy.rates = rates
         if answer.status == 429:
             wait = failures.retry_after(answer.headers, self._options.clock.now()) or 0.0
-            self._limiter.throttled(slot, wait if wait <= LONGEST_HOLD else 0.0)
+            hold = wait if wait <= LONGEST_HOLD else 0.0
+            self.stats.held_until = max(self.stats.held_until, self._options.clock.monotonic() + hold)
+            self._limiter.throttled(slot, hold)
         elif answer.status < 400:
             self._limiter.succeeded()
 

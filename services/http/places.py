@@ -26,6 +26,8 @@ class ClientStats:
     queued: int = 0
     """Requests that wait for a place now."""
     limit: int = 0
+    held_until: float = 0.0
+    """Until when (seconds of the clock) the vendor's 429 keeps everything back."""
 
 
 class Slot:

@@ -105,7 +105,7 @@ class RetellClient(Client):
         """Calls under way and the account's limits (`current_concurrency`, `concurrency_limit`, …)."""
 
         async def fetch() -> Wire:
-            return await self._object(Call("GET", "/get-concurrency"), "an object")
+            return await self._object(Call("GET", "/get-concurrency"), "an object", attempts=1)
 
         return await self._cache.get("concurrency", fetch, ttl=self._metrics_ttl, fresh=fresh)
 

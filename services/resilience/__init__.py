@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from services.resilience.breaker import Breaker, BreakerOptions, BreakerState, BreakerView, Outcome
+from services.resilience.deadline import limit_time, time_left
 from services.resilience.limits import (
     Budget,
     Decision,
@@ -45,6 +46,8 @@ __all__ = [
     "advice_of",
     "duration",
     "is_retried",
+    "limit_time",
     "rule_of",
+    "time_left",
     "trips",
 ]

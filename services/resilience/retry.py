@@ -17,6 +17,7 @@ from typing import Final, TypeVar
 
 from services.clock import Clock
 from services.errors import ServiceError
+from services.resilience.deadline import time_left
 from services.resilience.rules import is_retried
 
 T = TypeVar("T")
@@ -34,7 +35,8 @@ class RetryOptions:
 
     The wait before attempt n+1 is between half and the whole of `first_wait * 2**(n-1)`, at most
     `longest_wait`, and never less than the other side asked for. `budget` bounds what attempts and waits
-    may take together; a wait that would go beyond it is not begun.
+    may take together; a wait that would go beyond it, or beyond the time of who asks (`deadline`), is not
+    begun.
     """
 
     attempts: int = 4
@@ -105,7 +107,8 @@ class Backoff:
             error.earlier, self._told = self._told, (*self._told, error)
         if not is_retried(error) or self._failures >= self._attempts:
             return None
-        room = options.budget - spent
+        # Of the time of who asks, half is for the next attempt itself.
+        room = min(options.budget - spent, time_left() / 2)
         doublings = min(self._failures - 1, _MOST_DOUBLINGS)
         top = min(options.longest_wait, options.first_wait * 2**doublings)
         wait = top / 2 + self._rng.uniform(0, top / 2)

@@ -15,6 +15,7 @@ from services.health.data import LITTLE_SPACE, NO_SPACE
 from services.health.doctor import Finding, Level
 from services.health.model import HealthState, Reading
 from services.health.reach import Host, Network
+from services.resilience import time_left
 from services.storage import DatabaseLocation
 from services.text import age
 
@@ -167,7 +168,8 @@ class RedisProbe:
         from redis.exceptions import RedisError
 
         started = self._clock.monotonic()
-        client: Any = from_url(self._url, socket_timeout=REDIS_SECONDS, socket_connect_timeout=REDIS_SECONDS)
+        patience = min(REDIS_SECONDS, 0.8 * time_left())
+        client: Any = from_url(self._url, socket_timeout=patience, socket_connect_timeout=patience)
         try:
             info = await client.info()
         except (RedisError, OSError, TimeoutError) as error:

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.errors import Category, ServiceError
-from services.resilience import Attempt, RetryOptions
+from services.resilience import Attempt, RetryOptions, limit_time, time_left
 from services.resilience.retry import Backoff, retry
 from tests.support.fake_time import FakeTime
 
@@ -103,6 +103,29 @@ async def test_retry_after_is_honoured_beyond_the_longest_wait(fake_time: FakeTi
     work = Work(fake_time, failing(Category.RATE_LIMIT, retry_after=20.0))
     await run(work)
     assert 20.0 <= fake_time.slept[0] <= 20.25
+
+
+async def test_a_wait_longer_than_who_asks_is_not_begun(fake_time: FakeTime) -> None:
+    """A probe of two seconds learns that it was 429, not that nobody answered."""
+    limit_time(2.0)
+    work = Work(fake_time, failing(Category.RATE_LIMIT, retry_after=1.5))
+    with pytest.raises(ServiceError) as caught:
+        await run(work)
+    assert caught.value.category is Category.RATE_LIMIT
+    assert fake_time.slept == []
+    await run(Work(fake_time, failing(Category.RATE_LIMIT, retry_after=0.3)))
+    assert len(fake_time.slept) == 1
+
+
+async def test_what_outlives_who_asked_has_all_the_time_there_is() -> None:
+    limit_time(5.0)
+    assert 0 < await asyncio.create_task(_left()) <= 5.0
+    limit_time(-1.0)
+    assert await asyncio.create_task(_left()) == float("inf")
+
+
+async def _left() -> float:
+    return time_left()
 
 
 async def test_a_short_retry_after_does_not_shorten_the_wait(fake_time: FakeTime) -> None:
