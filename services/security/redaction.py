@@ -23,7 +23,7 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     (
         re.compile(
             r"(?i)((?:xi-api-key|x-api-key|api[_-]?key|authorization|passphrase|password)"
-            rf"""["']?\s*[:=,]\s*b?["']?)(?!(?:bearer|basic)\s){_VALUE}"""
+            rf"""["']?\s*[:=,]\s*(?:b?["'])?)(?!(?:bearer|basic)\s){_VALUE}"""
         ),
         r"\1" + MASK,
     ),

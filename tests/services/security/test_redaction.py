@@ -22,6 +22,8 @@ CANARY = "zq/remembered canary+9173"
         "xi-api-key: CANARYabc123",
         "Proxy-Authorization: Basic Q0FOQVJZCANARYabc123==",
         "api_key=CANARYabc123",
+        "password: b'CANARYabc123'",
+        "password: bCANARYabc123",
         "key_0CANARYabc123",
         "sk_CANARYabc123",
         "sk-CANARYabc123",
@@ -51,6 +53,7 @@ def test_what_looks_like_a_credential_is_masked(text: str) -> None:
         "http://127.0.0.1:8080/v2/list-agents?limit=100 answered 500",
         "mail op@example.com about sk and key_",
         "14:02:07 Retell: 12 agents, 3 read",
+        "Send it as Authorization: Bearer TOKEN",
     ],
 )
 def test_ordinary_lines_stay_as_they_are(text: str) -> None:
