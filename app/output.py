@@ -19,7 +19,7 @@ from enum import IntEnum
 from typing import Any, TextIO
 
 from services.errors import Category, ServiceError, UsageError, VaultLocked
-from services.text import clean_line
+from services.text import age, clean_line
 
 
 class ExitCode(IntEnum):
@@ -214,6 +214,11 @@ def iso(at: int | None) -> str | None:
         return None
     moment = datetime.fromtimestamp(at / 1000, tz=UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def ago(then: int, now: int) -> str:
+    """How long ago (both epoch milliseconds), in one short unit: `now`, `4 min ago`."""
+    return f"{age(then, now)} ago" if now - then >= 60_000 else "now"
 
 
 def plural(count: int, word: str) -> str:

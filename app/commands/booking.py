@@ -6,7 +6,7 @@ import json
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING, Any
 
-from app.commands._integrating import actor, keys_ready, pairs
+from app.commands._integrating import actor, company_ready, keys_ready, ordering, pairs
 from app.commands._names import require_company
 from app.commands._run import with_services
 from app.output import ExitCode, emit_json, iso, print_table, say, say_error, write_line
@@ -111,7 +111,7 @@ def run(args: Namespace) -> int:
 
 
 async def _availability(services: Services, args: Namespace) -> int:
-    company = await _company(services, args)
+    company = await company_ready(services, args, Kind.BOOKINGS)
     slots = await services.bookings.availability(
         company,
         args.partner,
@@ -149,7 +149,7 @@ async def _availability(services: Services, args: Namespace) -> int:
 
 async def _reserve(services: Services, args: Namespace) -> int:
     booking = await services.bookings.create_reservation(
-        await _company(services, args),
+        await company_ready(services, args, Kind.BOOKINGS),
         args.partner,
         party_size=args.party,
         at=args.at,
@@ -159,16 +159,14 @@ async def _reserve(services: Services, args: Namespace) -> int:
         notes=args.notes,
         slot=args.slot,
         params=pairs(args.set),
-        integration=args.integration,
-        idempotency_key=args.key,
-        actor=actor(),
+        **ordering(args),
     )
     return _shown(args, booking)
 
 
 async def _appointment(services: Services, args: Namespace) -> int:
     booking = await services.bookings.create_appointment(
-        await _company(services, args),
+        await company_ready(services, args, Kind.BOOKINGS),
         args.partner,
         service=args.service,
         at=args.at,
@@ -180,22 +178,18 @@ async def _appointment(services: Services, args: Namespace) -> int:
         notes=args.notes,
         slot=args.slot,
         params=pairs(args.set),
-        integration=args.integration,
-        idempotency_key=args.key,
-        actor=actor(),
+        **ordering(args),
     )
     return _shown(args, booking)
 
 
 async def _execute(services: Services, args: Namespace) -> int:
     execution = await services.bookings.execute_integration(
-        await _company(services, args),
+        await company_ready(services, args, Kind.BOOKINGS),
         args.partner,
         args.name,
         {name: _value(text) for name, text in pairs(args.set).items()},
-        integration=args.integration,
-        idempotency_key=args.key,
-        actor=actor(),
+        **ordering(args),
     )
     if args.json:
         emit_json("execution", {"execution": execution_dict(execution)})
@@ -276,12 +270,6 @@ def _code(state: str, error: Any) -> int:
             say("Another request with this key is still under way, or its process died.")
         return ExitCode.FAILED
     return ExitCode.DONE
-
-
-async def _company(services: Services, args: Namespace) -> str:
-    company = await require_company(services, args.company)
-    await keys_ready(services, Kind.BOOKINGS, company.name)
-    return company.name
 
 
 def _value(text: str) -> Any:

@@ -1,17 +1,19 @@
-"""`callboard crm contact|update|deal|note|search`: contacts, deals and notes of a company's CRM."""
+"""`callboard crm contact|deal|note|search|list|settle`: contacts, deals and notes of a company's CRM."""
 
 from __future__ import annotations
 
+import sys
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING, Any
 
-from app.commands._integrating import actor, keys_ready, pairs
+from app.commands._integrating import actor, company_ready, keys_ready, ordering, pairs
 from app.commands._names import require_company
 from app.commands._run import with_services
-from app.output import ExitCode, emit_json, iso, print_table, say, write_line
+from app.output import ExitCode, ago, emit_json, iso, paint, print_table, say, write_line
 from app.parsing import positive
 from services.errors import UsageError
 from services.integrations.crm.model import (
+    Change,
     ContactData,
     CrmRecord,
     DealData,
@@ -19,7 +21,7 @@ from services.integrations.crm.model import (
     RecordKind,
     Written,
 )
-from services.integrations.model import Kind
+from services.integrations.model import EffectState, Kind
 from services.text import clean_line
 
 if TYPE_CHECKING:
@@ -34,11 +36,20 @@ examples:
   callboard crm note acme --contact ann@example.com --body "Called about the renewal"
   callboard crm search acme contact smith --json
   callboard crm search acme deal --where stage=closedwon
+  callboard crm list acme --state unknown
+  callboard crm settle 3f9a                           asks the CRM; else you decide:
+  callboard crm settle 3f9a --done 10451              or --not-done
 """
 HELP = """\
 Writes to the company's CRM (HubSpot, or any service behind CRM_API_URL); without one it is simulated, and
 says so. It is written at most once: with the same --key again the first one is shown.
 """
+SETTLE_HELP = """\
+A change whose answer was lost is `unknown`: it was perhaps written and is never written again by itself.
+Without --done or --not-done the CRM is asked for it, by e-mail address, name or time, and the change stays
+unknown where the CRM cannot tell. Your own word is taken as it is. Both go into the audit log.
+"""
+_STYLES = {"done": "green", "failed": "red", "unknown": "yellow"}
 _COLUMNS = {
     RecordKind.CONTACT: ("email", "first_name", "last_name", "phone", "company"),
     RecordKind.DEAL: ("name", "amount", "stage", "closes_at"),
@@ -84,6 +95,22 @@ def add_parser(subparsers: Subparsers) -> None:
         "--limit", metavar="N", type=positive, default=20, help="at most so many (default 20)"
     )
     search.add_argument("--after", metavar="PAGE", default="", help="the next page, as the last one said")
+    listing = actions.add_parser("list", help="list what was written here, the newest first")
+    listing.add_argument("company", metavar="COMPANY", nargs="?")
+    listing.add_argument("--state", choices=[state.value for state in EffectState], help="only these")
+    listing.add_argument(
+        "--limit", type=positive, default=50, metavar="N", help="at most so many (default 50)"
+    )
+    settle = actions.add_parser(
+        "settle", help="decide what became of an unknown change", description=SETTLE_HELP, epilog=EXAMPLES
+    )
+    settle.add_argument("change", metavar="CHANGE", help="its id, or the beginning of it")
+    word = settle.add_mutually_exclusive_group()
+    word.add_argument("--done", metavar="ID", help="it was written: the CRM's own id of the record")
+    word.add_argument("--not-done", action="store_true", help="it was not written")
+    settle.add_argument("--cause", default="", help="how you know, for the audit log")
+    for action in (listing, settle):
+        action.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def _action(actions: Subparsers, name: str, text: str, description: str = "") -> ArgumentParser:
@@ -95,12 +122,19 @@ def _action(actions: Subparsers, name: str, text: str, description: str = "") ->
 
 
 def run(args: Namespace) -> int:
-    actions = {"contact": _contact, "deal": _deal, "note": _note, "search": _search}
+    actions = {
+        "contact": _contact,
+        "deal": _deal,
+        "note": _note,
+        "search": _search,
+        "list": _list,
+        "settle": _settle,
+    }
     return with_services(args, lambda services: actions[args.action](services, args), vendors=True)
 
 
 async def _contact(services: Services, args: Namespace) -> int:
-    company = await _company(services, args)
+    company = await company_ready(services, args, Kind.CRM)
     contact = ContactData(
         args.email.strip(),
         args.first_name,
@@ -110,23 +144,14 @@ async def _contact(services: Services, args: Namespace) -> int:
         pairs(args.set),
     )
     if args.update:
-        written = await services.crm.update_contact(
-            company,
-            args.update,
-            contact,
-            integration=args.integration,
-            idempotency_key=args.key,
-            actor=actor(),
-        )
+        written = await services.crm.update_contact(company, args.update, contact, **ordering(args))
     else:
-        written = await services.crm.create_contact(
-            company, contact, integration=args.integration, idempotency_key=args.key, actor=actor()
-        )
+        written = await services.crm.create_contact(company, contact, **ordering(args))
     return _shown(args, written, "Changed" if args.update else "Created")
 
 
 async def _deal(services: Services, args: Namespace) -> int:
-    company = await _company(services, args)
+    company = await company_ready(services, args, Kind.CRM)
     deal = DealData(
         args.name,
         args.amount,
@@ -136,23 +161,19 @@ async def _deal(services: Services, args: Namespace) -> int:
         args.contact,
         pairs(args.set),
     )
-    written = await services.crm.create_deal(
-        company, deal, integration=args.integration, idempotency_key=args.key, actor=actor()
-    )
+    written = await services.crm.create_deal(company, deal, **ordering(args))
     return _shown(args, written, "Created")
 
 
 async def _note(services: Services, args: Namespace) -> int:
-    company = await _company(services, args)
+    company = await company_ready(services, args, Kind.CRM)
     note = NoteData(args.body, None, args.contact, args.deal, pairs(args.set))
-    written = await services.crm.create_note(
-        company, note, integration=args.integration, idempotency_key=args.key, actor=actor()
-    )
+    written = await services.crm.create_note(company, note, **ordering(args))
     return _shown(args, written, "Wrote")
 
 
 async def _search(services: Services, args: Namespace) -> int:
-    company = await _company(services, args)
+    company = await company_ready(services, args, Kind.CRM)
     kind = RecordKind(args.kind)
     page = await services.crm.search(
         company,
@@ -186,6 +207,56 @@ async def _search(services: Services, args: Namespace) -> int:
     return ExitCode.DONE
 
 
+async def _list(services: Services, args: Namespace) -> int:
+    company = (await require_company(services, args.company)).name if args.company else ""
+    state = EffectState(args.state) if args.state else None
+    found = await services.crm.changes(company, state=state, limit=args.limit)
+    if args.json:
+        emit_json("crm-changes", {"changes": [change_dict(change) for change in found]})
+    elif found:
+        now = services.clock.now()
+        print_table(
+            ("CHANGE", "AT", "COMPANY", "WHAT", "ABOUT", "CRM", "STATE", "RECORD"),
+            [
+                (
+                    change.id[:8],
+                    ago(change.created_at, now),
+                    change.company,
+                    f"{change.what} {change.kind}",
+                    clean_line(change.target),
+                    clean_line(change.system) + (" (simulated)" if change.simulated else ""),
+                    change.state,
+                    clean_line(change.record_id),
+                )
+                for change in found
+            ],
+            styles=_STYLES,
+        )
+        if any(change.state == EffectState.UNKNOWN for change in found):
+            say("What is unknown the CRM can be asked for: callboard crm settle CHANGE")
+    else:
+        narrowed = args.company or args.state
+        say("No change matches." if narrowed else "Nothing was written yet: callboard crm contact COMPANY …")
+    return ExitCode.DONE
+
+
+async def _settle(services: Services, args: Namespace) -> int:
+    done = None if args.done is None and not args.not_done else not args.not_done
+    if done is None:
+        await keys_ready(services, Kind.CRM)
+    change = await services.crm.settle(
+        args.change, done=done, record_id=args.done or "", cause=args.cause, actor=actor()
+    )
+    if args.json:
+        emit_json("crm-change", {"change": change_dict(change)})
+    elif change.state == EffectState.DONE:
+        where = f" in {clean_line(change.system)}" if change.system else ""
+        write_line(f"{change.id[:8]}  done: it is {change.kind} {clean_line(change.record_id)}{where}.")
+    else:
+        write_line(f"{change.id[:8]}  failed: it was not written. With a new key it can be written again.")
+    return ExitCode.DONE
+
+
 def _shown(args: Namespace, written: Written, done: str) -> int:
     if args.json:
         emit_json("crm-record", {"record": written_dict(written)})
@@ -199,14 +270,10 @@ def _shown(args: Namespace, written: Written, done: str) -> int:
             say("It was written before, by its key.")
     if written.state == "done":
         return ExitCode.DONE
-    say(f"An earlier request with this key is {written.state}; look into the CRM, then use a new key.")
+    say(f"An earlier request with this key is {written.state}.")
+    advice = f"callboard crm settle {written.effect_id[:8]}" if written.state != "failed" else "Use a new key"
+    say(f"{paint('  try:', 'cyan', sys.stderr)} {advice}")
     return ExitCode.FAILED
-
-
-async def _company(services: Services, args: Namespace) -> str:
-    company = await require_company(services, args.company)
-    await keys_ready(services, Kind.CRM, company.name)
-    return company.name
 
 
 def _day(text: str) -> int | None:
@@ -233,6 +300,24 @@ def written_dict(written: Written) -> dict[str, Any]:
         "url": written.url,
         "effect": written.effect_id,
         "fresh": written.fresh,
+    }
+
+
+def change_dict(change: Change) -> dict[str, Any]:
+    """The documented JSON of a stored change."""
+    return {
+        "id": change.id,
+        "company": change.company,
+        "what": change.what,
+        "kind": change.kind.value,
+        "target": change.target,
+        "state": change.state.value,
+        "record": change.record_id,
+        "system": change.system,
+        "simulated": change.simulated,
+        "error": change.error.as_dict() if change.error else None,
+        "created_at": iso(change.created_at),
+        "updated_at": iso(change.updated_at),
     }
 
 

@@ -11,6 +11,7 @@ from app.commands._run import with_services
 from app.commands._secrets import ask, can_ask, unlocked
 from app.output import (
     ExitCode,
+    ago,
     emit_json,
     is_terminal,
     iso,
@@ -22,7 +23,7 @@ from app.output import (
 from app.parsing import positive
 from services.errors import Category, ServiceError, UsageError
 from services.integrations.messages.model import Channel, MessageState, Template
-from services.text import age, clean_line
+from services.text import clean_line
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -233,7 +234,7 @@ async def _list(services: Services, args: Namespace) -> int:
         [
             (
                 row.id[:8],
-                f"{age(row.created_at, now)} ago" if now - row.created_at >= 60_000 else "now",
+                ago(row.created_at, now),
                 row.company,
                 row.channel.value,
                 row.recipient,

@@ -120,6 +120,22 @@ WRITTEN = object_of(
         "fresh": FLAG,
     }
 )
+CHANGE = object_of(
+    {
+        "id": TEXT,
+        "company": TEXT,
+        "what": one_of(("create", "update")),
+        "kind": one_of(RecordKind),
+        "target": {**TEXT, "description": "whom or what it is about"},
+        "state": one_of(EffectState),
+        "record": {**TEXT, "description": "the system's id of it; empty while it is not known"},
+        "system": TEXT,
+        "simulated": FLAG,
+        "error": or_null(ERROR),
+        "created_at": TIME,
+        "updated_at": TIME,
+    }
+)
 RECORD = object_of(
     {
         "kind": one_of(RecordKind),
@@ -144,6 +160,8 @@ SUMMARIES: dict[str, str] = {
     "execution": "callboard booking execute",
     "crm-record": "callboard crm contact, deal, note",
     "crm-records": "callboard crm search",
+    "crm-change": "callboard crm settle",
+    "crm-changes": "callboard crm list",
 }
 SCHEMAS: dict[str, Schema] = {
     "integration": object_of({"integration": INTEGRATION}),
@@ -167,4 +185,6 @@ SCHEMAS: dict[str, Schema] = {
             "records": list_of(RECORD),
         }
     ),
+    "crm-change": object_of({"change": CHANGE}),
+    "crm-changes": object_of({"changes": list_of(CHANGE)}),
 }

@@ -24,7 +24,7 @@ from services.model import ErrorInfo
 from services.security import redact
 from services.storage import Database
 from services.storage.journal import record
-from services.storage.tables import Effect
+from services.storage.tables import Company, Effect
 
 LONGEST_KEY: Final = 200
 """Characters of an idempotency key."""
@@ -52,6 +52,11 @@ class EffectRow:
     error: ErrorInfo | None
     created_at: int
     updated_at: int
+    integration_id: int | None = None
+    integration: str = ""
+    """By which it was ordered: the number of a stored one, and its name at that time."""
+    company: str = ""
+    """The company's name, where it is read for people."""
     fresh: bool = False
     """Whether this request made it; False for one that was there before."""
 
@@ -69,7 +74,8 @@ class Deed:
 class Intent:
     """What is about to be done. `key`: the caller's idempotency key; one effect per company and key.
 
-    Without a key the request is one of its own. `request` is stored and shown: no secret belongs in it.
+    Without a key the request is one of its own. `request` is stored and shown: no secret belongs in it. By
+    which integration it goes is stored, too, but does not make it another request.
     """
 
     kind: str
@@ -78,6 +84,8 @@ class Intent:
     company_id: int | None = None
     actor: str = ""
     request: Mapping[str, Any] = field(default_factory=dict)
+    integration_id: int | None = None
+    integration: str = ""
 
 
 Hook = Callable[[Session, EffectRow], None]
@@ -175,15 +183,31 @@ class Effects:
         database = await self._open_database()
         return await database.read(lambda session: _maybe(session.get(Effect, effect_id)))
 
-    async def recent(self, kind: str, *, company_id: int | None = None, limit: int = 50) -> list[EffectRow]:
-        """The latest effects of a kind, or of all kinds below it (`crm` has `crm.contact`), newest first."""
+    async def recent(
+        self,
+        kind: str,
+        *,
+        company_id: int | None = None,
+        state: EffectState | None = None,
+        beginning: str = "",
+        limit: int = 50,
+    ) -> list[EffectRow]:
+        """The latest effects of a kind, or of all kinds below it (`crm` has `crm.contact`), newest first.
+
+        `beginning`: only those whose id begins so.
+        """
 
         def read(session: Session) -> list[EffectRow]:
-            rows = select(Effect).where(_of_kind(kind))
+            rows = select(Effect, Company.name).where(_of_kind(kind))
+            rows = rows.join(Company, col(Company.id) == col(Effect.company_id), isouter=True)
             if company_id is not None:
                 rows = rows.where(Effect.company_id == company_id)
+            if state is not None:
+                rows = rows.where(Effect.state == state.value)
+            if beginning:
+                rows = rows.where(col(Effect.id).startswith(beginning, autoescape=True))
             newest = rows.order_by(col(Effect.created_at).desc(), col(Effect.id)).limit(limit)
-            return [_row(row) for row in session.exec(newest)]
+            return [replace(_row(row), company=name or "") for row, name in session.exec(newest)]
 
         return await (await self._open_database()).read(read)
 
@@ -288,6 +312,8 @@ class Effects:
                 actor=intent.actor,
                 state=EffectState.INTENDED.value,
                 owner=self._owner,
+                integration_id=intent.integration_id,
+                integration=intent.integration,
                 request=_json(intent.request),
                 attempts=1,
                 created_at=now,
@@ -426,5 +452,7 @@ def _row(row: Effect, *, fresh: bool = False) -> EffectRow:
         error=error,
         created_at=row.created_at,
         updated_at=row.updated_at,
+        integration_id=row.integration_id,
+        integration=row.integration,
         fresh=fresh,
     )

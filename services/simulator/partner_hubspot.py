@@ -240,8 +240,12 @@ def mount(partners: Partners, clock: Clock | None = None) -> HubSpotAccount:
 
 def _fits(record: Record, group: Json) -> bool:
     def fits(condition: Json) -> bool:
-        value = record.properties.get(str(condition.get("propertyName")))
+        name = str(condition.get("propertyName"))
+        value = {**record.properties, "hs_object_id": record.id}.get(name)
         wanted = condition.get("value")
+        if name == "hs_timestamp" and value is not None:
+            # Times are compared as milliseconds, however they were written.
+            value = str(round(dt.datetime.fromisoformat(value).timestamp() * 1000))
         match condition.get("operator"):
             case "EQ":
                 return value is not None and str(wanted).casefold() == value.casefold()

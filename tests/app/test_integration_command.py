@@ -272,6 +272,39 @@ def test_a_contact_a_deal_and_a_note(office: Office) -> None:
     assert "Called" in office("crm", "search", "acme", "note").out
 
 
+def test_a_change_whose_answer_was_lost_is_settled(office: Office) -> None:
+    assert connect(office, "hubspot", "hubspot").code == 0
+    office.fault("drop:at=body:hubspot:write")
+    for mail in ("ann@example.com", "ben@example.com"):
+        lost = office("crm", "contact", "acme", "--email", mail, "--key", mail)
+        assert lost.code == 1
+        assert "callboard crm settle" in lost.err
+    office.mend()
+    listed = office("crm", "list", "acme", "--state", "unknown")
+    assert "create contact" in listed.out
+    assert "callboard crm settle CHANGE" in listed.err
+    ben, ann = office("crm", "list", "--state", "unknown", "--json").json["changes"]
+    assert (ann["target"], ann["state"], ann["error"]["category"]) == (
+        "ann@example.com",
+        "unknown",
+        "transient",
+    )
+    again = office("crm", "contact", "acme", "--email", "ann@example.com", "--key", "ann@example.com")
+    assert again.code == 1
+    assert f"callboard crm settle {ann['id'][:8]}" in again.err
+
+    asked = office("crm", "settle", ann["id"][:6])
+    assert asked.code == 0
+    assert asked.out.startswith(f"{ann['id'][:8]}  done: it is contact 10")
+    said = office("crm", "settle", ben["id"], "--not-done", "--cause", "asked Ben", "--json")
+    assert said.json["change"]["state"] == "failed"
+    both = office("crm", "settle", ben["id"], "--not-done", "--done", "7")
+    assert (both.code, "not allowed with" in both.err) == (2, True)
+    assert office("crm", "settle", ben["id"], "--done", "7").code == 2
+    assert "asked Ben" in office("audit").out
+    assert "No change matches" in office("crm", "list", "--state", "unknown").err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from services.errors import ServiceError, UsageError
+from services.errors import UsageError
 from services.integrations.bookings.mapping import Partner
 from services.integrations.bookings.model import Outcome
 from services.integrations.bookings.times import at_zone, day_window, is_sane, moment
-from services.integrations.effects import Deed, EffectRow, is_uncertain
-from services.resilience import Subject
+from services.integrations.effects import Deed
 from services.text import clean_line
 
 LONGEST_RANGE: Final = dt.timedelta(days=31)
 """Of free times that are asked for at once."""
-
-
-def subject_of(company: str, agent_id: str | None, actor: str) -> Subject:
-    return Subject(account=company, agent=agent_id or "", user=actor)
 
 
 def deed_of(outcome: Outcome, *, made_up: bool) -> Deed:
@@ -86,24 +81,3 @@ def not_offered(partner: Partner, action: str) -> UsageError:
         advice=f"It offers {offered}",
         code="not_offered",
     )
-
-
-async def unsure(doing: Awaitable[EffectRow], what: str, look: Callable[[], str]) -> EffectRow:
-    """What it gives. A failure after which it may have been done says so, with `look()` as its advice.
-
-    An empty advice says that nothing was ordered yet.
-    """
-    try:
-        return await doing
-    except ServiceError as error:
-        advice = look()
-        if not advice or not is_uncertain(error):
-            raise
-        failure = ServiceError(
-            f"{error.message}; whether {what} is not known",
-            category=error.category,
-            advice=advice,
-            code="unknown_outcome",
-        )
-    # Raised here, so that the first failure does not hang on it.
-    raise failure

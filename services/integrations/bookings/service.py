@@ -10,7 +10,7 @@ import asyncio
 import datetime as dt
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, Unpack
 
 from sqlmodel import Session
 
@@ -18,7 +18,7 @@ from services.clock import Clock
 from services.errors import ServiceError, UsageError
 from services.events import BookingsChanged, EventBus
 from services.integrations.bookings import simulated
-from services.integrations.bookings.asking import checked, deed_of, not_offered, range_of, subject_of, unsure
+from services.integrations.bookings.asking import checked, deed_of, not_offered, range_of
 from services.integrations.bookings.catalogue import PartnerCatalogue
 from services.integrations.bookings.direct import Order
 from services.integrations.bookings.gateway import READING, plain
@@ -42,8 +42,9 @@ from services.integrations.effects import (
     Intent,
 )
 from services.integrations.model import Resolved
+from services.integrations.orders import Asking, Ordering, subject_of, unsure
 from services.integrations.registry import IntegrationService
-from services.resilience import Policies, RateLimiter
+from services.resilience import Policies, RateLimiter, Subject
 from services.storage import Database
 from services.text import clean_line
 
@@ -94,19 +95,17 @@ class BookingService:
         party_size: int | None = None,
         service: str = "",
         practitioner: str = "",
-        integration: str = "",
-        agent_id: str | None = None,
-        actor: str = "",
+        **how: Unpack[Asking],
     ) -> list[Slot]:
         """The free times of a day, or from `begin` to before `end`, in their order.
 
         Days and times without an offset are the partner's. Raises UsageError where the partner offers no
         availability, ServiceError where it cannot be asked.
         """
-        company_id, way = await self._ways.to(company, partner, integration)
+        company_id, way = await self._ways.to(company, partner, how.get("integration", ""))
         start, stop = range_of(self._clock.now(), day, begin, end, way.zone)
         values = {"party_size": party_size, "service": service, "practitioner": practitioner}
-        subject = subject_of(company, agent_id, actor)
+        subject = subject_of(company, how)
         if way.direct is not None:
             return await way.direct.availability(start, stop, Order(values, subject=subject))
         if way.gateway is not None:
@@ -128,10 +127,7 @@ class BookingService:
         notes: str = "",
         slot: str = "",
         params: Mapping[str, Any] | None = None,
-        integration: str = "",
-        agent_id: str | None = None,
-        idempotency_key: str = "",
-        actor: str = "",
+        **how: Unpack[Ordering],
     ) -> Booking:
         """Reserve a table. A repeated key gets the first one's booking. Raises UsageError, ServiceError."""
         if party_size < 1:
@@ -144,10 +140,7 @@ class BookingService:
             company,
             partner,
             {**given, "notes": notes, "slot": slot, "at": at, "params": dict(params or {})},
-            integration,
-            agent_id,
-            idempotency_key,
-            actor,
+            how,
         )
 
     async def create_appointment(
@@ -165,10 +158,7 @@ class BookingService:
         notes: str = "",
         slot: str = "",
         params: Mapping[str, Any] | None = None,
-        integration: str = "",
-        agent_id: str | None = None,
-        idempotency_key: str = "",
-        actor: str = "",
+        **how: Unpack[Ordering],
     ) -> Booking:
         """Make an appointment. A repeated key gets the first one's. Raises UsageError, ServiceError."""
         given = {"service": service, "name": name, "phone": phone, "email": email, "birth_date": birth_date}
@@ -178,10 +168,7 @@ class BookingService:
             partner,
             {**given, "practitioner": practitioner, "notes": notes, "slot": slot, "at": at}
             | {"params": dict(params or {})},
-            integration,
-            agent_id,
-            idempotency_key,
-            actor,
+            how,
         )
 
     async def cancel(
@@ -189,9 +176,7 @@ class BookingService:
         booking_id: str,
         *,
         reason: str = "",
-        integration: str = "",
-        idempotency_key: str = "",
-        actor: str = "",
+        **how: Unpack[Ordering],
     ) -> Booking:
         """Cancel a booking at its partner. Raises UsageError where that is not offered or makes no sense."""
         booking = await self.get(booking_id)
@@ -202,19 +187,10 @@ class BookingService:
                 code="not_booked",
             )
         company = await self._store.company_name(booking)
-        key = idempotency_key or await self._store.cancel_key(booking)
+        how["idempotency_key"] = how.get("idempotency_key") or await self._store.cancel_key(booking)
+        how["integration"] = how.get("integration") or booking.integration
         params = {"id": booking.provider_id, "reason": reason}
-        execution = await self._execute(
-            company,
-            booking.partner,
-            "cancel",
-            params,
-            integration or booking.integration,
-            None,
-            key,
-            actor,
-            was=booking,
-        )
+        execution = await self._execute(company, booking.partner, "cancel", params, how, was=booking)
         if execution.state is not EffectState.DONE:
             raise ServiceError(
                 f"That booking {booking.id[:8]} be cancelled was asked for before and never answered",
@@ -231,11 +207,7 @@ class BookingService:
         partner: str,
         action: str,
         params: Mapping[str, Any] | None = None,
-        *,
-        integration: str = "",
-        agent_id: str | None = None,
-        idempotency_key: str = "",
-        actor: str = "",
+        **how: Unpack[Ordering],
     ) -> Execution:
         """Any action of a partner. One that only asks leaves no row. Raises UsageError, ServiceError.
 
@@ -243,9 +215,7 @@ class BookingService:
         """
         given = dict(params or {})
         if action in _KINDS:
-            booking = await self._book(
-                _KINDS[action], company, partner, given, integration, agent_id, idempotency_key, actor
-            )
+            booking = await self._book(_KINDS[action], company, partner, given, how)
             state = EffectState.FAILED if booking.state is BookingState.FAILED else EffectState.DONE
             return Execution(
                 booking.effect_id,
@@ -269,11 +239,11 @@ class BookingService:
                 party_size=given.pop("party_size", None),
                 service=str(given.pop("service", "")),
                 practitioner=str(given.pop("practitioner", "")),
-                integration=integration,
-                agent_id=agent_id,
-                actor=actor,
+                integration=how.get("integration", ""),
+                agent_id=how.get("agent_id"),
+                actor=how.get("actor", ""),
             )
-            _, way = await self._ways.to(company, partner, integration)
+            _, way = await self._ways.to(company, partner, how.get("integration", ""))
             found = [
                 {"starts_at": at_zone(slot.starts_at, way.zone).isoformat(), "id": slot.id} for slot in slots
             ]
@@ -281,9 +251,7 @@ class BookingService:
             return Execution(
                 "", partner, action, EffectState.DONE, way.route, is_made_up, result={"slots": found}
             )
-        return await self._execute(
-            company, partner, action, given, integration, agent_id, idempotency_key, actor
-        )
+        return await self._execute(company, partner, action, given, how)
 
     async def list(
         self, company: str = "", *, state: BookingState | None = None, limit: int = 100
@@ -353,17 +321,14 @@ class BookingService:
         company: str,
         partner: str,
         given: Mapping[str, Any],
-        integration: str,
-        agent_id: str | None,
-        key: str,
-        actor: str,
+        how: Ordering,
     ) -> Booking:
-        company_id, way = await self._ways.to(company, partner, integration)
+        company_id, way = await self._ways.to(company, partner, how.get("integration", ""))
         values = checked(given, way.zone)
         action = ACTIONS[kind]
-        perform = await self._performer(way, company_id, partner, action, values, company, agent_id, actor)
+        perform = await self._performer(way, company_id, partner, action, values, subject_of(company, how))
         request = {"action": action, **plain({**values, "at": values["at"].astimezone(dt.UTC)})}
-        intent = Intent(EFFECT, key, partner, company_id=company_id, actor=actor, request=request)
+        intent = _intent(EFFECT, partner, company_id, way, request, how)
         made: list[str] = []
 
         def also(session: Session, row: EffectRow) -> None:
@@ -394,13 +359,11 @@ class BookingService:
         partner: str,
         action: str,
         params: Mapping[str, Any],
-        integration: str,
-        agent_id: str | None,
-        key: str,
-        actor: str,
+        how: Ordering,
         was: Booking | None = None,
     ) -> Execution:
-        company_id, way = await self._ways.to(company, partner, integration)
+        company_id, way = await self._ways.to(company, partner, how.get("integration", ""))
+        subject = subject_of(company, how)
         if was is not None and was.route is not way.route:
             raise UsageError(
                 f"It was booked by {was.route}, but {partner} is reached by {way.route} now",
@@ -412,14 +375,12 @@ class BookingService:
             operation = way.direct.partner.operations.get(action)
             reads = operation is not None and operation.read
         if reads and way.direct is not None:
-            order = Order(params, subject=subject_of(company, agent_id, actor), params=params)
+            order = Order(params, subject=subject, params=params)
             answer = await way.direct.ask(action, order)
             return Execution("", partner, action, EffectState.DONE, way.route, False, result=answer)
-        perform = await self._performer(way, company_id, partner, action, params, company, agent_id, actor)
+        perform = await self._performer(way, company_id, partner, action, params, subject)
         request = {"action": action, "params": plain(params)}
-        intent = Intent(
-            f"{EFFECT}.{action}", key, partner, company_id=company_id, actor=actor, request=request
-        )
+        intent = _intent(f"{EFFECT}.{action}", partner, company_id, way, request, how)
 
         def look() -> str:
             if was is None:
@@ -448,12 +409,9 @@ class BookingService:
         partner: str,
         action: str,
         values: Mapping[str, Any],
-        company: str,
-        agent_id: str | None,
-        actor: str,
+        subject: Subject,
     ) -> Callable[[EffectRow], Awaitable[Deed]]:
         """What performs the order, checked already for whatever can be told before anything is sent."""
-        subject = subject_of(company, agent_id, actor)
         extra = values.get("params") if isinstance(values.get("params"), Mapping) else values
         if way.direct is not None:
             way.direct.prepare(action, Order(values, "key", subject, extra or {}))
@@ -492,3 +450,18 @@ class BookingService:
         if "availability" not in known.operations:
             raise not_offered(known, "availability")
         return BookingKind.RESERVATION if "reserve" in known.operations else BookingKind.APPOINTMENT
+
+
+def _intent(
+    kind: str, partner: str, company_id: int, way: Way, request: Mapping[str, Any], how: Ordering
+) -> Intent:
+    return Intent(
+        kind,
+        how.get("idempotency_key", ""),
+        partner,
+        company_id,
+        how.get("actor", ""),
+        request,
+        way.integration_id,
+        way.integration,
+    )

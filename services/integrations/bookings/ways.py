@@ -25,12 +25,14 @@ from services.text import clean_line
 class Way:
     """One way to a partner; `direct` or `gateway` is set unless it is simulated.
 
-    `integration`: the name of the stored integration it is, empty for the environment's or none.
+    `integration`: the name of the stored integration it is, and its number; empty for the environment's or
+    none.
     """
 
     route: Route
     zone: ZoneInfo
     integration: str = ""
+    integration_id: int | None = None
     direct: DirectPartner | None = None
     gateway: Gateway | None = None
 
@@ -77,8 +79,8 @@ class Ways:
         client = await self.client(found)
         name = found.info.name if found.info.id is not None else ""
         if isinstance(client, Gateway):
-            return company_id, Way(Route.GATEWAY, client.zone, name, gateway=client)
-        return company_id, Way(Route.DIRECT, client.zone, name, direct=client)
+            return company_id, Way(Route.GATEWAY, client.zone, name, found.info.id, gateway=client)
+        return company_id, Way(Route.DIRECT, client.zone, name, found.info.id, direct=client)
 
     async def client(self, resolved: Resolved) -> DirectPartner | Gateway:
         """The client of an integration; another one once its address, settings or secret changed."""

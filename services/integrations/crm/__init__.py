@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from services.integrations.crm.model import (
+        Change,
         ContactData,
         CrmPage,
         CrmRecord,
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from services.integrations.crm.service import CrmService
 
 __all__ = [
+    "Change",
     "ContactData",
     "CrmPage",
     "CrmRecord",
@@ -32,7 +34,16 @@ __all__ = [
 ]
 
 _HOMES: Final = {
-    "model": ("ContactData", "CrmPage", "CrmRecord", "DealData", "NoteData", "RecordKind", "Written"),
+    "model": (
+        "Change",
+        "ContactData",
+        "CrmPage",
+        "CrmRecord",
+        "DealData",
+        "NoteData",
+        "RecordKind",
+        "Written",
+    ),
     "service": ("CrmService",),
 }
 

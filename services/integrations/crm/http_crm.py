@@ -48,6 +48,8 @@ from services.text import clean_line
 class HttpCrm:
     """One such service. Belongs to one event loop; `aclose` ends it."""
 
+    id_field = ""
+
     def __init__(
         self,
         resolved: Resolved,
@@ -120,6 +122,9 @@ class HttpCrm:
             str(answer.get("after") or ""),
             system=self.name,
         )
+
+    def moment(self, at: int) -> str:
+        return _time(at)
 
     async def probe(self) -> str:
         name = (await self._caller.read(Call("GET", "/me"), _object)).get("name")

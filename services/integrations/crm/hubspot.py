@@ -77,6 +77,7 @@ class HubSpot:
     """One HubSpot account. Belongs to one event loop; `aclose` ends it."""
 
     name = "HubSpot"
+    id_field = "hs_object_id"
 
     def __init__(
         self,
@@ -209,6 +210,10 @@ class HubSpot:
             str(following.get("after") or "") if isinstance(following, dict) else "",
             system=self.name,
         )
+
+    def moment(self, at: int) -> str:
+        """Searches compare times as epoch milliseconds."""
+        return str(at)
 
     async def probe(self) -> str:
         await self._caller.read(Call("GET", f"{self._root}/contacts", params={"limit": 1}), _object)

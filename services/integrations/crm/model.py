@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from services.integrations.model import EffectState
+from services.model import ErrorInfo
+
 
 class RecordKind(StrEnum):
     """What a record is."""
@@ -117,3 +120,24 @@ class Written:
     effect_id: str
     fresh: bool
     """Whether this request did it; False for one whose key was used before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One stored change: what was to be written, and what became of it."""
+
+    id: str
+    company: str
+    what: str
+    """`create` or `update`."""
+    kind: RecordKind
+    target: str
+    """Whom or what it is about, for people: an address, a name."""
+    state: EffectState
+    record_id: str
+    """The system's id of the record; empty while it is not known."""
+    system: str
+    simulated: bool
+    error: ErrorInfo | None
+    created_at: int
+    updated_at: int

@@ -26,6 +26,12 @@ class CrmSystem(Protocol):
 
     name: str
     """What people call it."""
+    id_field: str
+    """By which field a search finds a record by its id; empty where it cannot."""
+
+    def moment(self, at: int) -> str:
+        """A time (epoch milliseconds) as the filter of a search has it."""
+        ...
 
     async def create_contact(self, contact: ContactData, *, key: str, subject: Subject) -> Stored:
         """Create it, or say that one with its e-mail address is there."""

@@ -8,14 +8,16 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, Unpack
 
 from services.clock import Clock
-from services.errors import ServiceError, UsageError
+from services.errors import UsageError
 from services.integrations.crm.adapters import HUBSPOT
 from services.integrations.crm.http_crm import HttpCrm
 from services.integrations.crm.hubspot import HubSpot
+from services.integrations.crm.lost import cannot_tell, find_lost
 from services.integrations.crm.model import (
+    Change,
     ContactData,
     CrmPage,
     DealData,
@@ -26,9 +28,10 @@ from services.integrations.crm.model import (
 )
 from services.integrations.crm.port import CrmSystem
 from services.integrations.crm.simulated import SimulatedCrm
-from services.integrations.effects import Deed, EffectRow, Effects, Intent, is_uncertain
+from services.integrations.effects import GIVEN_UP_MS, Deed, EffectRow, Effects, EffectState, Intent
 from services.integrations.kept import KeptClients
-from services.integrations.model import Kind, Resolved
+from services.integrations.model import IntegrationInfo, Kind, Resolved
+from services.integrations.orders import Asking, Ordering, again, subject_of, unsure
 from services.integrations.registry import IntegrationService
 from services.resilience import Policies, RateLimiter, Subject
 from services.text import clean_line
@@ -36,6 +39,8 @@ from services.text import clean_line
 EFFECT: Final = "crm"
 """Effects of a CRM are below this kind: `crm.contact`, `crm.update`, `crm.deal`, `crm.note`."""
 MOST_FOUND: Final = 200
+MOST_SIMULATED: Final = 1_000
+"""The latest changes that the simulation remembers."""
 _AMOUNT: Final = re.compile(r"-?\d{1,15}(\.\d{1,6})?")
 _EMAIL: Final = re.compile(r"[^\s@]+@[^\s@]+\.[^\s@]+")
 
@@ -63,17 +68,13 @@ class CrmService:
         self._limiter = limiter
         self._timeout = timeout
         self._clients: KeptClients[HubSpot | HttpCrm] = KeptClients()
-        self._simulated = SimulatedCrm()
+        self._simulated = SimulatedCrm(self._told)
 
     async def create_contact(
         self,
         company: str,
         contact: ContactData,
-        *,
-        integration: str = "",
-        agent_id: str | None = None,
-        idempotency_key: str = "",
-        actor: str = "",
+        **how: Unpack[Ordering],
     ) -> Written:
         """Create a contact. One whose e-mail address is there already is returned as `existed`, unchanged.
 
@@ -83,11 +84,11 @@ class CrmService:
         who = contact.email or f"{contact.first_name} {contact.last_name}".strip() or contact.phone
         return await self._write(
             company,
-            integration,
-            agent_id,
-            actor,
+            how,
             RecordKind.CONTACT,
-            Intent(f"{EFFECT}.contact", idempotency_key, who, actor=actor, request=_request(contact)),
+            f"{EFFECT}.contact",
+            who,
+            _request(contact),
             lambda system, row, subject: system.create_contact(contact, key=row.id, subject=subject),
         )
 
@@ -96,11 +97,7 @@ class CrmService:
         company: str,
         contact_id: str,
         contact: ContactData,
-        *,
-        integration: str = "",
-        agent_id: str | None = None,
-        idempotency_key: str = "",
-        actor: str = "",
+        **how: Unpack[Ordering],
     ) -> Written:
         """Change what is given of a contact; `contact_id` is the system's id or an e-mail address."""
         contact_id = contact_id.strip()
@@ -110,11 +107,11 @@ class CrmService:
         request = {**_request(contact), "contact": contact_id}
         return await self._write(
             company,
-            integration,
-            agent_id,
-            actor,
+            how,
             RecordKind.CONTACT,
-            Intent(f"{EFFECT}.update", idempotency_key, contact_id, actor=actor, request=request),
+            f"{EFFECT}.update",
+            contact_id,
+            request,
             lambda system, row, subject: system.update_contact(
                 contact_id, contact, key=row.id, subject=subject
             ),
@@ -124,11 +121,7 @@ class CrmService:
         self,
         company: str,
         deal: DealData,
-        *,
-        integration: str = "",
-        agent_id: str | None = None,
-        idempotency_key: str = "",
-        actor: str = "",
+        **how: Unpack[Ordering],
     ) -> Written:
         """Create a deal; its `contact_id` may be an e-mail address, which is looked up first."""
         if not deal.name.strip():
@@ -137,16 +130,16 @@ class CrmService:
             raise UsageError(
                 f"{clean_line(deal.amount)!r} is no amount", advice="Write it as 1250.00", code="bad_value"
             )
-        contact_id = await self._contact(company, integration, deal.contact_id, agent_id, actor)
+        contact_id = await self._contact(company, deal.contact_id, how)
         linked = replace(deal, contact_id=contact_id)
         request = {**_request(deal), "contact": deal.contact_id, "closes_at": deal.closes_at}
         return await self._write(
             company,
-            integration,
-            agent_id,
-            actor,
+            how,
             RecordKind.DEAL,
-            Intent(f"{EFFECT}.deal", idempotency_key, deal.name, actor=actor, request=request),
+            f"{EFFECT}.deal",
+            deal.name,
+            request,
             lambda system, row, subject: system.create_deal(linked, key=row.id, subject=subject),
         )
 
@@ -154,11 +147,7 @@ class CrmService:
         self,
         company: str,
         note: NoteData,
-        *,
-        integration: str = "",
-        agent_id: str | None = None,
-        idempotency_key: str = "",
-        actor: str = "",
+        **how: Unpack[Ordering],
     ) -> Written:
         """Write a note on a contact (its id or e-mail address), a deal, or both."""
         if not note.body.strip():
@@ -169,23 +158,17 @@ class CrmService:
                 advice="Give one with --contact or --deal",
                 code="missing_value",
             )
-        contact_id = await self._contact(company, integration, note.contact_id, agent_id, actor)
+        contact_id = await self._contact(company, note.contact_id, how)
         linked = replace(note, contact_id=contact_id)
         request: dict[str, Any] = {"body": note.body, "at": note.at, "properties": dict(note.properties)}
         request |= {"contact": note.contact_id, "deal": note.deal_id}
         return await self._write(
             company,
-            integration,
-            agent_id,
-            actor,
+            how,
             RecordKind.NOTE,
-            Intent(
-                f"{EFFECT}.note",
-                idempotency_key,
-                note.contact_id or note.deal_id,
-                actor=actor,
-                request=request,
-            ),
+            f"{EFFECT}.note",
+            note.contact_id or note.deal_id,
+            request,
             lambda system, row, subject: system.create_note(
                 linked, now=row.created_at, key=row.id, subject=subject
             ),
@@ -200,24 +183,111 @@ class CrmService:
         filters: Mapping[str, str] | None = None,
         limit: int = 20,
         after: str = "",
-        integration: str = "",
-        agent_id: str | None = None,
-        actor: str = "",
+        **how: Unpack[Asking],
     ) -> CrmPage:
         """Records that hold the words of `query` and whose fields equal `filters`. Raises ServiceError."""
         if not 1 <= limit <= MOST_FOUND:
             raise UsageError(
                 f"{limit} is no number of records", advice=f"Ask for 1 to {MOST_FOUND}", code="bad_value"
             )
-        _, system = await self._system(company, integration)
+        _, _, system = await self._system(company, how)
         return await system.search(
             kind,
             query.strip(),
             dict(filters or {}),
             limit=limit,
             after=after,
-            subject=_subject(company, agent_id, actor),
+            subject=subject_of(company, how),
         )
+
+    async def changes(
+        self, company: str = "", *, state: EffectState | None = None, limit: int = 50
+    ) -> list[Change]:
+        """What was changed, the newest first. What a process that died left behind becomes `unknown` here."""
+        company_id = await self._integrations.company_id(company) if company else None
+        await self._effects.give_up(EFFECT)
+        rows = await self._effects.recent(EFFECT, company_id=company_id, state=state, limit=limit)
+        return [_change(row) for row in rows]
+
+    async def change(self, change_id: str) -> Change:
+        """One change by its id or the unique beginning of it. Raises UsageError."""
+        return _change(await self._row(change_id))
+
+    async def settle(
+        self,
+        change_id: str,
+        *,
+        done: bool | None = None,
+        record_id: str = "",
+        cause: str = "",
+        actor: str = "",
+    ) -> Change:
+        """Decide what became of a change whose answer was lost.
+
+        By a person's word: `done`, with the record's id in the system, or not done. Without it the system is
+        asked, and the change stays as it is where that cannot tell: raises ServiceError then. Raises
+        UsageError for what is decided already.
+        """
+        row = await self._row(change_id)
+        if row.state not in (EffectState.INTENDED, EffectState.UNKNOWN):
+            raise UsageError(
+                f"Change {row.id[:8]} is decided already: {row.state}",
+                advice="List those that are not: callboard crm list --state unknown",
+                code="effect_settled",
+            )
+        if done is None:
+            system, stored = await self._looked_up(row, actor)
+            found = f"as {stored.id}" if stored is not None else "not"
+            cause = cause or f"{system.name} was asked: it is {found} there"
+            deed = None if stored is None else _deed(system, stored)
+        else:
+            deed = Deed(record_id, {"system": row.integration}) if done else None
+            cause = cause or f"looked it up in {row.integration or 'the CRM'}"
+        state = EffectState.FAILED if deed is None else EffectState.DONE
+        return _change(
+            replace(
+                await self._effects.settle(row.id, state, cause=cause, actor=actor, deed=deed),
+                company=row.company,
+            )
+        )
+
+    async def _looked_up(self, row: EffectRow, actor: str) -> tuple[CrmSystem, Stored | None]:
+        """What the system says of a change. Raises ServiceError where it cannot tell, or not be asked."""
+        now = self._clock.now()
+        if row.state is EffectState.INTENDED and now - row.updated_at < GIVEN_UP_MS:
+            raise UsageError(
+                f"Change {row.id[:8]} may still be under way",
+                advice="Ask again in a quarter of an hour",
+                code="under_way",
+            )
+        resolved = await again(
+            self._integrations, Kind.CRM, row.company_id, row.integration_id, row.integration
+        )
+        system = self._of(resolved)
+        if resolved.simulated:
+            return system, None  # what was only pretended never happened
+        subject = subject_of(row.company, {"actor": actor})
+        stored = await find_lost(system, row, now, subject)
+        if stored is not None and row.kind in (f"{EFFECT}.deal", f"{EFFECT}.note"):
+            others = await self._effects.recent(
+                row.kind, company_id=row.company_id, state=EffectState.DONE, limit=MOST_SIMULATED
+            )
+            if any(other.provider_id == stored.id for other in others):
+                # The same twice, and one of them came through.
+                raise cannot_tell(system.name, f"{stored.id} is another change's")
+        return system, stored
+
+    async def _row(self, change_id: str) -> EffectRow:
+        wanted = change_id.strip().lower()
+        found = await self._effects.recent(EFFECT, beginning=wanted, limit=2) if wanted else []
+        if len(found) != 1:
+            what = "Several changes begin" if found else "There is no change that begins"
+            raise UsageError(
+                f"{what} with {clean_line(change_id)!r}",
+                advice="List them: callboard crm list",
+                code="unknown_change",
+            )
+        return found[0]
 
     async def probe(self, resolved: Resolved) -> str:
         """Ask an integration whether it works; one line of what it said. Raises ServiceError."""
@@ -229,45 +299,37 @@ class CrmService:
     async def _write(
         self,
         company: str,
-        integration: str,
-        agent_id: str | None,
-        actor: str,
+        how: Ordering,
         kind: RecordKind,
-        intent: Intent,
+        effect: str,
+        target: str,
+        request: Mapping[str, Any],
         change: Callable[[CrmSystem, EffectRow, Subject], Awaitable[Stored]],
     ) -> Written:
-        company_id, system = await self._system(company, integration)
-        subject = _subject(company, agent_id, actor)
+        company_id, info, system = await self._system(company, how)
+        subject = subject_of(company, how)
+        key, actor = how.get("idempotency_key", ""), how.get("actor", "")
+        intent = Intent(effect, key, target, company_id, actor, request, info.id, info.name)
+        begun: list[str] = []
 
         async def perform(row: EffectRow) -> Deed:
+            begun.append(row.id)
             stored = await change(system, row, subject)
-            result = {"existed": stored.existed, "url": stored.url, "system": system.name}
-            return Deed(stored.id, result, system is self._simulated)
+            return _deed(system, stored, simulated=system is self._simulated)
 
-        try:
-            row = await self._effects.once(replace(intent, company_id=company_id), perform)
-        except ServiceError as error:
-            if not is_uncertain(error):
-                raise
-            failure = ServiceError(
-                f"{error.message}; whether the {kind} was written is not known",
-                category=error.category,
-                advice=f"Look into {system.name} before writing it again",
-                code="unknown_outcome",
-            )
-        else:
-            return _written(kind, row)
-        raise failure
+        def look() -> str:
+            return f"Ask {system.name}, or decide: callboard crm settle {begun[0][:8]}" if begun else ""
 
-    async def _contact(
-        self, company: str, integration: str, contact: str, agent_id: str | None, actor: str
-    ) -> str:
+        row = await unsure(self._effects.once(intent, perform), f"the {kind} was written", look)
+        return _written(kind, row)
+
+    async def _contact(self, company: str, contact: str, how: Asking) -> str:
         """A contact's id, looked up where an e-mail address is given. Raises UsageError for none."""
         contact = contact.strip()
         if "@" not in contact:
             return contact
-        _, system = await self._system(company, integration)
-        found = await system.find_contact(contact, subject=_subject(company, agent_id, actor))
+        _, _, system = await self._system(company, how)
+        found = await system.find_contact(contact, subject=subject_of(company, how))
         if not found:
             raise UsageError(
                 f"{system.name} has no contact with the address {clean_line(contact)}",
@@ -276,12 +338,21 @@ class CrmService:
             )
         return found
 
-    async def _system(self, company: str, integration: str) -> tuple[int, CrmSystem]:
+    async def _system(self, company: str, how: Asking) -> tuple[int, IntegrationInfo, CrmSystem]:
         company_id = await self._integrations.company_id(company)
-        resolved = await self._integrations.resolve(Kind.CRM, company_id, name=integration)
-        if resolved.simulated:
-            return company_id, self._simulated
-        return company_id, self._client(resolved)
+        resolved = await self._integrations.resolve(Kind.CRM, company_id, name=how.get("integration", ""))
+        return company_id, resolved.info, self._of(resolved)
+
+    def _of(self, resolved: Resolved) -> CrmSystem:
+        return self._simulated if resolved.simulated else self._client(resolved)
+
+    async def _told(self, account: str) -> list[EffectRow]:
+        """What the simulation was told by a company, the oldest first."""
+        company_id = await self._integrations.company_id(account)
+        rows = await self._effects.recent(
+            EFFECT, company_id=company_id, state=EffectState.DONE, limit=MOST_SIMULATED
+        )
+        return [row for row in reversed(rows) if row.simulated]
 
     def _client(self, resolved: Resolved) -> HubSpot | HttpCrm:
         def make() -> HubSpot | HttpCrm:
@@ -290,10 +361,6 @@ class CrmService:
             return client(resolved, policy, self._clock, timeout=self._timeout)
 
         return self._clients.of(resolved, make)
-
-
-def _subject(company: str, agent_id: str | None, actor: str) -> Subject:
-    return Subject(account=company, agent=agent_id or "", user=actor)
 
 
 def _check_contact(contact: ContactData) -> None:
@@ -326,4 +393,27 @@ def _written(kind: RecordKind, row: EffectRow) -> Written:
         str(row.result.get("url") or ""),
         row.id,
         row.fresh,
+    )
+
+
+def _deed(system: CrmSystem, stored: Stored, *, simulated: bool = False) -> Deed:
+    result = {"existed": stored.existed, "url": stored.url, "system": system.name}
+    return Deed(stored.id, result, simulated)
+
+
+def _change(row: EffectRow) -> Change:
+    word = row.kind.rpartition(".")[2]
+    return Change(
+        row.id,
+        row.company,
+        "update" if word == "update" else "create",
+        RecordKind.CONTACT if word == "update" else RecordKind(word),
+        row.target,
+        row.state,
+        row.provider_id,
+        str(row.result.get("system") or row.integration),
+        row.simulated,
+        row.error if row.state in (EffectState.FAILED, EffectState.UNKNOWN) else None,
+        row.created_at,
+        row.updated_at,
     )

@@ -1,13 +1,14 @@
 """A customer-relations system that is not there: it takes everything, finds what it took, and says so.
 
-It forgets at the end of the process.
+What it holds is what it was told: the stored effects, so that every process finds the same.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Final
 
 from services.integrations.crm.model import (
     ContactData,
@@ -18,53 +19,47 @@ from services.integrations.crm.model import (
     RecordKind,
     Stored,
 )
+from services.integrations.effects import EffectRow
 from services.resilience import Subject
 
-NAME = "Simulated CRM"
+NAME: Final = "Simulated CRM"
+_NO_FIELDS: Final = ("properties", "contact", "deal", "at", "closes_at")
 
 
 class SimulatedCrm:
-    """Records in memory, one e-mail address a contact, each account apart."""
+    """One e-mail address a contact, each account apart.
+
+    `history` gives the simulated changes of an account, the oldest first.
+    """
 
     name = NAME
+    id_field = ""
 
-    def __init__(self) -> None:
-        self._records: dict[tuple[str, str], CrmRecord] = {}
+    def __init__(self, history: Callable[[str], Awaitable[Sequence[EffectRow]]]) -> None:
+        self._history = history
 
     async def create_contact(self, contact: ContactData, *, key: str, subject: Subject) -> Stored:
         known = await self.find_contact(contact.email, subject=subject) if contact.email else ""
-        if known:
-            return Stored(known, existed=True)
-        return self._add(RecordKind.CONTACT, {**contact.fields(), **contact.properties}, key, subject)
+        return Stored(known, existed=True) if known else Stored(_new_id(key))
 
     async def update_contact(
         self, contact_id: str, contact: ContactData, *, key: str, subject: Subject
     ) -> Stored:
         by_email = await self.find_contact(contact_id, subject=subject) if "@" in contact_id else ""
-        place = (subject.account, by_email or contact_id)
-        known = self._records.get(place)
-        given = {**contact.fields(), **contact.properties}
-        if known is None:
-            # What was made by an earlier process is not there any more: nothing depends on it.
-            self._records[place] = CrmRecord(RecordKind.CONTACT, place[1], given, given)
-        else:
-            fields = {**known.fields, **given}
-            self._records[place] = replace(known, fields=fields, properties=fields)
-        return Stored(place[1])
+        # One that it never heard of it takes as well: nothing depends on it.
+        return Stored(by_email or contact_id)
 
     async def find_contact(self, email: str, *, subject: Subject) -> str:
-        for (account, found), record in self._records.items():
-            if account == subject.account and record.fields.get("email", "").casefold() == email.casefold():
+        for found, record in (await self._records(subject.account)).items():
+            if record.fields.get("email", "").casefold() == email.casefold():
                 return found
         return ""
 
     async def create_deal(self, deal: DealData, *, key: str, subject: Subject) -> Stored:
-        given = {**deal.fields(), **({"contact_id": deal.contact_id} if deal.contact_id else {})}
-        return self._add(RecordKind.DEAL, {**given, **deal.properties}, key, subject)
+        return Stored(_new_id(key))
 
     async def create_note(self, note: NoteData, *, now: int, key: str, subject: Subject) -> Stored:
-        given = {"body": note.body, "contact_id": note.contact_id, "deal_id": note.deal_id}
-        return self._add(RecordKind.NOTE, {**given, **note.properties}, key, subject)
+        return Stored(_new_id(key))
 
     async def search(
         self,
@@ -79,9 +74,8 @@ class SimulatedCrm:
         words = query.casefold().split()
         found = [
             record
-            for (account, _), record in self._records.items()
-            if account == subject.account
-            and record.kind is kind
+            for record in (await self._records(subject.account)).values()
+            if record.kind is kind
             and all(record.fields.get(name) == value for name, value in filters.items())
             and all(any(word in value.casefold() for value in record.fields.values()) for word in words)
         ]
@@ -90,14 +84,46 @@ class SimulatedCrm:
         following = str(end) if len(found) > end else ""
         return CrmPage(tuple(found[begin:end]), len(found), following, simulated=True, system=self.name)
 
+    def moment(self, at: int) -> str:
+        return str(at)
+
     async def probe(self) -> str:
         return "Simulated: nothing is asked"
 
     async def aclose(self) -> None:
         """Nothing is open."""
 
-    def _add(self, kind: RecordKind, given: Mapping[str, str], key: str, subject: Subject) -> Stored:
-        found = f"SIM-{hashlib.sha256(key.encode()).hexdigest()[:8].upper()}"
-        fields = {name: value for name, value in given.items() if value}
-        self._records[subject.account, found] = CrmRecord(kind, found, fields, fields)
-        return Stored(found)
+    async def _records(self, account: str) -> dict[str, CrmRecord]:
+        records: dict[str, CrmRecord] = {}
+        # What was made before what was changed: in one millisecond both may have happened.
+        history = sorted(await self._history(account), key=lambda effect: effect.kind.endswith(".update"))
+        for effect in history:
+            given = _fields(effect)
+            known = records.get(effect.provider_id)
+            if effect.result.get("existed"):
+                continue
+            if effect.kind.endswith(".update") and known is not None:
+                fields = {**known.fields, **given}
+                records[known.id] = replace(
+                    known, fields=fields, properties=fields, updated_at=effect.created_at
+                )
+                continue
+            word = effect.kind.rpartition(".")[2]
+            kind = RecordKind.CONTACT if word == "update" else RecordKind(word)
+            records[effect.provider_id] = CrmRecord(
+                kind, effect.provider_id, given, given, "", effect.created_at, effect.created_at
+            )
+        return records
+
+
+def _fields(effect: EffectRow) -> dict[str, str]:
+    """What a change said of its record, by our names and those of its own."""
+    request = effect.request
+    given = {name: value for name, value in request.items() if name not in _NO_FIELDS}
+    if not effect.kind.endswith(".update"):
+        given |= {"contact_id": request.get("contact"), "deal_id": request.get("deal")}
+    return {name: str(value) for name, value in {**given, **request.get("properties", {})}.items() if value}
+
+
+def _new_id(key: str) -> str:
+    return f"SIM-{hashlib.sha256(key.encode()).hexdigest()[:8].upper()}"

@@ -32,6 +32,7 @@ from services.integrations.messages.port import MessageAdapter, cannot_tell, err
 from services.integrations.messages.receiving import Receiver
 from services.integrations.messages.webhooks import Answer
 from services.integrations.model import IntegrationInfo, Kind, Resolved
+from services.integrations.orders import again
 from services.model import ErrorInfo
 from services.resilience import Policies, RateLimiter
 from services.security import Secret, SecretStore
@@ -148,7 +149,16 @@ class MessageService:
 
         try:
             effect = await self._effects.once(
-                Intent(EFFECT, idempotency_key, order.to, company_id, actor, _request(order, info)),
+                Intent(
+                    EFFECT,
+                    idempotency_key,
+                    order.to,
+                    company_id,
+                    actor,
+                    _request(order, info),
+                    info.id,
+                    info.name,
+                ),
                 perform,
                 also=begin,
                 ended=end,
@@ -298,17 +308,14 @@ class MessageService:
         """The integration by which a message went. Raises UsageError when it is gone or changed."""
         if message.adapter == names.PHONE and message.integration_id is None:
             return Resolved(_BUILT_IN_PHONE, Secret(""))
-        wanted = {"adapter": message.adapter}
-        if message.integration_id is not None:
-            wanted["name"] = (await self._integrations.get(message.integration_id)).name
-        resolved = await self._integrations.resolve(Kind.MESSAGES, message.company_id, **wanted)
-        if (resolved.info.id, resolved.info.adapter) != (message.integration_id, message.adapter):
-            raise UsageError(
-                f"The integration {message.integration} is not there any more",
-                advice="Nothing more can be learnt of its messages",
-                code="unknown_integration",
-            )
-        return resolved
+        return await again(
+            self._integrations,
+            Kind.MESSAGES,
+            message.company_id,
+            message.integration_id,
+            message.integration,
+            message.adapter,
+        )
 
     async def report(self, message: MessageRow, report: Report) -> None:
         """What the provider said of a message when it was asked."""
