@@ -44,7 +44,8 @@ OTHER_VARIABLES = frozenset(
         "CALLBOARD_OPENAPI_DIR",
     }
 )
-TEST_PREFIX = "CALLBOARD_TEST_"
+FOREIGN_PREFIXES = ("CALLBOARD_TEST_", "CALLBOARD_ALERT_")
+"""Of tests, and of the commands that are run for an alert: such a command may well run `callboard`."""
 
 # -- the table ------------------------------------------------------------------------------------
 
@@ -195,7 +196,7 @@ def read_settings(paths: Paths, environ: Mapping[str, str]) -> Loaded:
         elif _take(key, value, False, where, problems, values):
             origins[key] = str(paths.config_file)
     for name in sorted(environ):
-        if not name.startswith(PREFIX) or name in OTHER_VARIABLES or name.startswith(TEST_PREFIX):
+        if not name.startswith(PREFIX) or name in OTHER_VARIABLES or name.startswith(FOREIGN_PREFIXES):
             continue
         key = name.removeprefix(PREFIX).lower()
         if key not in ROWS or name != variable(key):

@@ -35,7 +35,11 @@ MOST_OUTPUT: Final = 4096
 """Bytes of a command's output that are kept for its error."""
 RETRIES: Final = RetryOptions(attempts=4, first_wait=1.0, longest_wait=20.0, budget=60.0)
 
-_KEPT_ENVIRONMENT: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "SYSTEMROOT")
+_KEPT_ENVIRONMENT: Final = (
+    "PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "SYSTEMROOT",
+    # Where this program keeps its files: a command that runs it means this installation.
+    "CALLBOARD_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME",
+)  # fmt: skip
 
 
 class Sender:

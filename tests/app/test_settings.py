@@ -113,6 +113,7 @@ def test_variables_that_are_no_settings_are_left_alone(tmp_path: Path) -> None:
         "CALLBOARD_PASSPHRASE": "y",
         "CALLBOARD_OPENAPI_DIR": "z",
         "CALLBOARD_TEST_ANYTHING": "1",
+        "CALLBOARD_ALERT_KIND": "system",
     }
     assert not read_settings(Paths(tmp_path), environ).problems
 

@@ -10,6 +10,7 @@ import json
 import random
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import psutil
 import pytest
@@ -31,6 +32,7 @@ from tests.support.scheduling import until
 from tests.support.servers import free_port
 
 CANARY = "canary-4f1c88e2"
+ROOT = Path(__file__).resolve().parents[3]
 ALERT = Alert(
     key="provider:acme/retell/1000/down",
     check_id="provider:acme/retell",
@@ -196,6 +198,23 @@ async def test_a_command_gets_the_alert_in_its_environment(bench, tmp_path, monk
     assert environ["CALLBOARD_ALERT_TEXT"] == ALERT.text
     assert environ["CALLBOARD_ALERT_STATE"] == "down"
     assert CANARY not in repr(environ)
+
+
+async def test_a_command_may_run_this_program(bench, tmp_path, monkeypatch) -> None:
+    """In the same installation, and although there are variables of ours that are no settings."""
+    monkeypatch.setenv("CALLBOARD_HOME", str(tmp_path / "home"))
+    target = tmp_path / "told"
+    ours = [sys.executable, "-P", "-m", "app", "health", "incidents", "--json"]
+    code = (
+        f"import os, subprocess; done = subprocess.run({ours!r}, capture_output=True, text=True, "
+        f"env={{**os.environ, 'PYTHONPATH': {str(ROOT)!r}}}); "
+        f"open({str(target)!r}, 'w').write(done.stdout + done.stderr); raise SystemExit(done.returncode)"
+    )
+    sender = Sender(bench.policies, bench.time, command_seconds=60.0)
+    channel = await bench.desk.add("command", "", config=python(code))
+    await sender.send(channel, "", ALERT)
+    assert json.loads(await asyncio.to_thread(target.read_text))["incidents"] == []
+    assert (tmp_path / "home" / "data" / "callboard.db").is_file()
 
 
 async def test_a_command_has_no_shell(bench, tmp_path) -> None:
