@@ -7,7 +7,7 @@ hangs on something that is down is *held*: its own state goes on being kept, but
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -272,6 +272,16 @@ class Board:
         if standing is not None and standing.next_at != next_at:
             standing.next_at = next_at
             self._dirty[check_id] = None
+
+    def adopt(self, check_id: str, change: Callable[[Standing], None]) -> bool:
+        """Let another process say how it stands; False where there is no such check."""
+        standing = self._standings.get(check_id)
+        if standing is None:
+            return False
+        blocked = standing.blocking
+        change(standing)
+        self._touch(standing, blocked)
+        return True
 
     def touch(self, check_id: str) -> None:
         """Something of it was changed from outside: build its view anew."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from services.clock import Clock
@@ -247,13 +248,11 @@ class Keeping:
         return changed
 
     def _adopt(self, states: Mapping[str, Mapping[str, object]]) -> list[str]:
-        changed = []
-        for check_id, data in states.items():
-            standing = self._board.find(check_id)
-            if standing is not None:
-                store.restore(standing, data)
-                changed.append(check_id)
-        return changed
+        return [
+            check_id
+            for check_id, data in states.items()
+            if self._board.adopt(check_id, partial(store.restore, data=data))
+        ]
 
     async def _take_over(self, database: Database) -> None:
         troubles, told_at = await database.read(store.open_troubles)

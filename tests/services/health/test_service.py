@@ -294,6 +294,36 @@ async def test_one_probes_and_all_see_the_same(shared) -> None:
         assert seen.beats == check.beats
 
 
+async def test_a_follower_shows_what_is_held_by_what(shared) -> None:
+    """Nothing is written of the agents when their vendor goes down or comes back: only it changed."""
+    shared.world.add(RETELL, name="Retell")
+    for place in range(3):
+        shared.world.add(f"agent:{place}", RETELL, group="agents", name=f"agent {place}")
+
+    async def run():
+        return [(f"agent:{place}", FINE) for place in range(3)]
+
+    shared.world.groups.append(Group("agents", 60, run))
+    first, second = await shared.service(), await shared.service()
+    await shared.round(first, second)
+
+    async def round_of_the_vendor_alone() -> list[str]:
+        shared.clock.advance(seconds=30)
+        await first.check_now([RETELL])
+        await first.tick()
+        await second.tick()
+        views = [service.view().checks for service in (first, second)]
+        mine, theirs = ([(check.id, check.held_by) for check in checks] for checks in views)
+        assert mine == theirs
+        return [held for check_id, held in theirs if check_id != RETELL]
+
+    shared.world.readings[RETELL] = GONE
+    await round_of_the_vendor_alone()
+    assert await round_of_the_vendor_alone() == ["Retell"] * 3
+    shared.world.readings.clear()
+    assert await round_of_the_vendor_alone() == [""] * 3
+
+
 async def test_a_look_of_a_follower_is_its_own(shared) -> None:
     a_small_world(shared)
     first, second = await shared.service(), await shared.service()
