@@ -31,7 +31,7 @@ from screens.agents import AgentsScreen
 from screens.frame import Frame
 from screens.glyphs import ASCII, UNICODE
 from screens.ports import Secrets, Services
-from screens.theme import DARK, FALLBACKS, LIGHT, PLAIN, THEMES, theme_name
+from screens.theme import DARK, FALLBACKS, LIGHT, PLAIN, THEMES, draw_plainly, theme_name
 from services.errors import ServiceError, VaultLocked
 from services.text import clean
 
@@ -71,6 +71,7 @@ class Callboard(App[str], inherit_bindings=False):
         self._secrets: Secrets | None = None
         self._stop_watching: Callable[[], None] | None = None
         super().__init__(driver_class=driver_class)
+        draw_plainly(self, self.glyphs is ASCII)
         self._pulse = Pulse(self)
         self.live = self._pulse.live
         self.live.call_ended = self._call_ended

@@ -9,21 +9,20 @@ from textual.widget import Widget
 
 from screens.actions import ACTIVITY, bindings_of
 from screens.frame import Console, Frame
-from screens.glyphs import STATE_TONE, Glyphs, State, Tone
+from screens.glyphs import STATE_TONE, State, Tone
 from screens.live import Changes
-from screens.textfit import display, fit, sentence, wrap
+from screens.textfit import display, sentence
 from screens.when import moment, took
 from screens.widgets.bars import Hints
+from screens.widgets.below import Below
 from screens.widgets.line import Line, Piece
-from screens.widgets.lines import Lines
-from screens.widgets.lines import Row as Lined
 from screens.widgets.table import Column, LineTable, Row
 from services.model import Outcome, OutcomeRow, RunStatus, SyncRunInfo
 
 RUNS, OUTCOMES, AUDIT = "runs", "outcomes", "audit"
 WHAT = {OUTCOMES: "sync run", AUDIT: "audit log"}
 LIMIT = 200
-WHOLE_LINES = 3
+BELOW_LINES = 3
 COLUMNS = {
     RUNS: (
         Column("started", 12),
@@ -83,23 +82,6 @@ class Heading(Line):
         return left, [(f"{display(self.subject)} ", Tone.PLAIN)] if self.subject else []
 
 
-class Whole(Lines):
-    """The row under the cursor with what its columns have no room for, always as high: nothing jumps."""
-
-    def __init__(self, table: LineTable, glyphs: Glyphs) -> None:
-        super().__init__(ident="whole")
-        self._table, self._glyphs = table, glyphs
-
-    def rows(self, width: int) -> list[Lined]:
-        most = WHOLE_LINES
-        found = wrap(whole_text(self._table, f" {self._glyphs.dot} "), width - 2)
-        if len(found) > most:
-            last = fit(f"{found[most - 1]} {found[most]}", width - 2, self._glyphs.ellipsis)
-            found = [*found[: most - 1], last]
-        found += [""] * (most - len(found))
-        return [([(f" {text}", Tone.MUTED)], []) for text in found]
-
-
 def whole_text(table: LineTable, between: str) -> str:
     """Every cell of the row under the cursor, figures with the title of their column."""
     row = table.current
@@ -123,7 +105,7 @@ class ActivityScreen(Frame):
         super().__init__(console)
         self.heading = Heading()
         self.table = LineTable(COLUMNS[RUNS], self.glyphs, ident="activity")
-        self.whole = Whole(self.table, self.glyphs)
+        self.below = Below(self._below, self.glyphs, height=BELOW_LINES, ident="below")
         self.list = RUNS
         self.run_shown: SyncRunInfo | None = None
         self._runs: dict[str, SyncRunInfo] = {}
@@ -131,7 +113,7 @@ class ActivityScreen(Frame):
     def work(self) -> Iterable[Widget]:
         yield self.heading
         yield self.table
-        yield self.whole
+        yield self.below
 
     def on_mount(self) -> None:
         self._switch(RUNS)
@@ -144,7 +126,10 @@ class ActivityScreen(Frame):
     def redraw_bars(self) -> None:
         super().redraw_bars()
         self.heading.redraw()
-        self.whole.redraw()
+        self.below.redraw()
+
+    def _below(self) -> list[Piece]:
+        return [(whole_text(self.table, f" {self.glyphs.dot} "), Tone.MUTED)]
 
     def is_available(self, method: str) -> bool:
         return self.table.current is not None if method in ("open_row", "copy_row") else True
@@ -270,7 +255,7 @@ class ActivityScreen(Frame):
 
     @on(LineTable.Moved)
     def _moved(self) -> None:
-        self.whole.redraw()
+        self.below.redraw()
 
     def action_switch_list(self) -> None:
         self._switch(RUNS if self.list == AUDIT else AUDIT)

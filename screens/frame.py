@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from textual.app import ComposeResult
@@ -14,6 +14,7 @@ from screens.glyphs import Glyphs
 from screens.live import Changes, Live
 from screens.ports import Services
 from screens.widgets.bars import Hints, KeyLine, TopBar
+from screens.widgets.table import Cell
 
 
 class Console(Protocol):
@@ -118,6 +119,10 @@ class Frame(Screen[None]):
         )
         hints = [(action.shown_keys[0], action.label, action.id) for action, _ in weighed]
         return [*hints, ("?", "keys", "help")]
+
+    def legend(self) -> Sequence[tuple[Cell, str]]:
+        """The signs of this screen and what each stands for; the help shows them."""
+        return ()
 
 
 async def run_valid(screen: Frame, action: Action) -> None:

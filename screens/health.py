@@ -18,12 +18,13 @@ from screens.health_filter import parse_health_filter
 from screens.health_keys import PanelKeys
 from screens.health_lines import HeadLine, WhyLine
 from screens.health_rows import HealthPainter
-from screens.health_words import Standing, copy_text, is_counting, standing_of
+from screens.health_words import Standing, copy_text, is_counting, legend, standing_of
 from screens.live import Changes
 from screens.textfit import display, sentence
 from screens.widgets.bars import Hints
 from screens.widgets.line import Piece
 from screens.widgets.panels import Panels
+from screens.widgets.table import Cell
 from services.errors import ServiceError
 from services.health.model import CheckView, HealthView
 
@@ -218,6 +219,9 @@ class HealthScreen(PanelKeys, FilteredFrame):
             for key, word, method in super().hints()
             if not (method == "fold" and isinstance(self.panels.current, Fold))
         ]
+
+    def legend(self) -> Sequence[tuple[Cell, str]]:
+        return legend(self.glyphs)
 
     def _leave_label(self) -> str:
         if self.asking:

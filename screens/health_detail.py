@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from textual import events
+from textual import events, on
 from textual.app import ComposeResult
 
 from screens.actions import CHECK, bindings_of
@@ -22,8 +22,9 @@ from screens.health_words import (
     standing_of,
 )
 from screens.pane import Pane
-from screens.textfit import display, fit, wrap
+from screens.textfit import display, fit, sentence, wrap
 from screens.when import exact, moment, took
+from screens.widgets.below import Below
 from screens.widgets.document import Document
 from screens.widgets.line import Line, Piece
 from screens.widgets.panels import Panels
@@ -38,6 +39,7 @@ INCIDENTS = 50
 NAMED = 8
 """Names that are listed one by one."""
 INCIDENT_COLUMNS = (Column("began", 12), Column("lasted", 9, right=True), Column("what happened"))
+INCIDENT_LINES = 4
 LEAST_LABEL = 14
 
 
@@ -90,6 +92,8 @@ class CheckPane(Pane):
         self.now = Document(console.glyphs, ident="check-now")
         self.history = HistoryLines(console.glyphs, self._zone)
         self.incidents = LineTable(INCIDENT_COLUMNS, console.glyphs, ident="incidents")
+        self.incident = Below(self._incident, console.glyphs, height=INCIDENT_LINES, ident="incident")
+        self._incidents: dict[int, Incident] = {}
 
     def compose(self) -> ComposeResult:
         yield self.heading
@@ -97,6 +101,7 @@ class CheckPane(Pane):
         yield self.now
         yield self.history
         yield self.incidents
+        yield self.incident
 
     def on_resize(self, event: events.Resize) -> None:
         self._fill()
@@ -272,7 +277,29 @@ class CheckPane(Pane):
                 )
             )
         self.incidents.empty = [("No trouble in this time", Tone.OK)]
+        self._incidents = {each.id: each for each in incidents}
         self.incidents.set_rows(rows)
+        self.incident.redraw()
+
+    @on(LineTable.Moved)
+    def _moved(self, event: LineTable.Moved) -> None:
+        event.stop()
+        self.incident.redraw()
+
+    def _incident(self) -> list[Piece]:
+        """What happened in full, what to do about it, from when to when, and whether anybody was told."""
+        row = self.incidents.current
+        incident = self._incidents.get(row.key) if row is not None else None
+        if incident is None:
+            return []
+        end = "goes on" if incident.ended_at is None else f"to {exact(incident.ended_at, self._zone)}"
+        at = incident.alerted_at
+        told = "nobody was alerted" if at is None else f"alerted {exact(at, self._zone)}"
+        waited = f"It waited for {incident.cause}" if incident.cause else ""
+        return [
+            (sentence(incident.message or waited, incident.advice), Tone.PLAIN),
+            (f"{exact(incident.started_at, self._zone)} {end}, {told}", Tone.MUTED),
+        ]
 
     @property
     def scrolled(self) -> Document | LineTable:
@@ -280,7 +307,8 @@ class CheckPane(Pane):
 
     def show_tab(self) -> None:
         self.now.display = not self.hours
-        self.history.display = self.incidents.display = bool(self.hours)
+        for part in (self.history, self.incidents, self.incident):
+            part.display = bool(self.hours)
         self.tabs.say("")
         self._fill()
 

@@ -48,17 +48,15 @@ class HeadLine(Lines):
         if view is None or not view.checks:
             return [([(" health", "strong")], [])]
         right = self._right(view, width)
-        state, tone = OVERALL[view.overall.value]
-        word = f" {glyphs.states[state]} {view.overall.value}"
-        left: list[Piece] = [(word, tone)]
-        reason = display(view.reason)
-        room = width - width_of(word) - sum(width_of(text) for text, _ in right) - 3
-        if width_of(reason) <= room:
-            left.append((f"  {reason}" if reason else "", Tone.PLAIN))
-            return [(left, right)]
-        left.append((f"  {self._counts(room - 2)}", Tone.MUTED))
-        second = whole_words(reason, width - 4, glyphs.ellipsis)
-        return [(left, right), ([(f"   {second}", Tone.PLAIN)], [])]
+        state, colour = OVERALL[view.overall.value]
+        word: Piece = (f" {glyphs.states[state]} {view.overall.value}", colour)
+        room = width - width_of(word[0]) - sum(width_of(text) for text, _ in right) - 3
+        text, tone = (self.problem, Tone.LOOK) if self.problem else (display(view.reason), Tone.PLAIN)
+        if width_of(text) <= room and not self.problem:
+            return [([word, (f"  {text}" if text else "", tone)], right)]
+        second = whole_words(text, width - 4, glyphs.ellipsis)
+        counts: Piece = (f"  {self._counts(room - 2)}", Tone.MUTED)
+        return [([word, counts], right), ([(f"   {second}", tone)], [])]
 
     def _counts(self, room: int) -> str:
         counts: dict[Standing, int] = dict.fromkeys(Standing, 0)
@@ -73,8 +71,6 @@ class HeadLine(Lines):
 
     def _right(self, view: HealthView, width: int) -> list[Piece]:
         host, glyphs = self._host, self._host.glyphs
-        if self.problem:
-            return [(f"{cut(self.problem, width - 24, glyphs.ellipsis)} ", Tone.LOOK)]
         pieces: list[Piece] = []
         if host.board.filter:
             typed = cut(display(host.board.filter.typed), max(12, width // 3), glyphs.ellipsis)
@@ -107,22 +103,27 @@ class WhyLine(Line):
         check = host.current
         if check is None:
             return [], []
-        return why_pieces(check, host.services.clock.now(), host.zone, host.elapsed, host.glyphs, width), []
+        now, elapsed = host.services.clock.now(), host.elapsed
+        whose = host.painter.name(check) if host.board.several_companies else ""
+        return why_pieces(check, now, host.zone, elapsed, host.glyphs, width, whose=whose), []
 
 
 def why_pieces(
-    check: CheckView, now: int, zone: str, elapsed: float, glyphs: Glyphs, width: int
+    check: CheckView, now: int, zone: str, elapsed: float, glyphs: Glyphs, width: int, *, whose: str = ""
 ) -> list[Piece]:
-    """What is wrong with a check and what to do; of one that is well, what its line has no room for."""
+    """What is wrong with a check and what to do; of one that is well, what its line has no room for.
+
+    `whose` is its name with that of its company, where several companies have one of this name.
+    """
     standing, (sign, tone) = standing_of(check), check_sign(check, glyphs)
     head: list[Piece] = [(f" {sign} ", tone)]
     if standing is Standing.HELD:
-        name, cause = display(check.name), display(check.held_by)
+        name, cause = whose or display(check.name), display(check.held_by)
         text = f"{name} waits for {cause}: it raises no alert of its own meanwhile"
         return [*head, (whole_words(text, width - 4, glyphs.ellipsis), Tone.PLAIN)]
     if standing in (Standing.DOWN, Standing.DEGRADED, Standing.FAILING) and check.message:
         advice = display(check.advice)
-        message = display(check.message)
+        message = f"{whose}: {display(check.message)}" if whose else display(check.message)
         cause = (
             f"{message} since {clock_time(check.since, now, zone)}" if check.since is not None else message
         )
@@ -133,7 +134,7 @@ def why_pieces(
         if advice and room >= LEAST_ADVICE:
             pieces.append((f"  {glyphs.arrow} {whole_words(advice, room, glyphs.ellipsis)}", Tone.PLAIN))
         return pieces
-    parts = [Part(display(check.name), Tone.PLAIN, flows=True)]
+    parts = [Part(whose or display(check.name), Tone.PLAIN, flows=True)]
     if check.simulated:
         parts.append(Part("simulated", Tone.LOOK))
     if check.p95_ms is not None:

@@ -39,6 +39,7 @@ USUAL_SAYS = 27
 COMFORTABLE_SAYS = 40
 SMALL = 60
 """Below this width a line has either its figures or what is to say of it."""
+LEAST_COMPANY = 6
 FOLDED, UNFOLDED = "+ ", "- "
 
 
@@ -138,7 +139,7 @@ class HealthPainter:
         longest = self._names.get(side)
         if longest is None:
             checks = self._board.checks.values()
-            names = (self._name(check) for check in checks if side is None or SIDES[check.kind] is side)
+            names = (self.name(check) for check in checks if side is None or SIDES[check.kind] is side)
             longest = self._names[side] = max(map(width_of, names), default=0)
         return longest
 
@@ -158,10 +159,25 @@ class HealthPainter:
 
     # -- lines ------------------------------------------------------------------------------------
 
-    def _name(self, check: CheckView) -> str:
+    def name(self, check: CheckView) -> str:
+        """Its name, with its company where there are several."""
+        name, company = self._names_of(check)
+        return f"{name} {self._glyphs.dot} {company}" if company else name
+
+    def _names_of(self, check: CheckView) -> tuple[str, str]:
         name = name_of(check)
         company = display(check.company) if self._board.several_companies else ""
-        return f"{name} {self._glyphs.dot} {company}" if company and company not in name else name
+        return name, "" if company in name else company
+
+    def _name_in(self, check: CheckView, width: int) -> str:
+        """Its name in so many columns; vendors' names are the same in each company, so both are cut."""
+        (name, company), ellipsis = self._names_of(check), self._glyphs.ellipsis
+        whole = self.name(check)
+        if not company or width_of(whole) <= width or check.kind is CheckKind.AGENT:
+            return fit(whole, width, ellipsis)
+        company = cut(company, max(LEAST_COMPANY, width - width_of(name) - 3), ellipsis)
+        name = cut(name, width - width_of(company) - 3, ellipsis)
+        return fit(f"{name} {self._glyphs.dot} {company}", width, ellipsis)
 
     def _check(self, check: CheckView, columns: Columns, width: int) -> list[Piece]:
         glyphs = self._glyphs
@@ -171,7 +187,7 @@ class HealthPainter:
         standing = standing_of(check)
         named = Tone.MUTED if standing in (Standing.HELD, Standing.UNCHECKED) else Tone.PLAIN
         pieces: list[Piece] = [(f"{sign} ", tone)]
-        pieces.append((fit(self._name(check), columns.name, glyphs.ellipsis), named))
+        pieces.append((self._name_in(check, columns.name), named))
         instead = not columns.says and self._is_measured(check, columns, width)
         if columns.says or instead:
             for name, room in columns.figures:

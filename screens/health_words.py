@@ -102,6 +102,21 @@ def state_sign(state: HealthState, glyphs: Glyphs) -> str:
     return glyphs.states[State.PENDING]
 
 
+def legend(glyphs: Glyphs) -> list[tuple[tuple[str, Tone], str]]:
+    """Every sign a line may begin with, and what it says."""
+    states = [
+        (HealthState.UP, "Up."),
+        (HealthState.DEGRADED, "Degraded: it works, but not as it should."),
+        (HealthState.DOWN, "Down."),
+        (HealthState.PENDING, "Not checked yet; amber: failing, not down yet."),
+        (HealthState.MAINTENANCE, "In maintenance: checked, but nobody is alerted."),
+    ]
+    signs = [((state_sign(state, glyphs), STATE_TONE[state]), meaning) for state, meaning in states]
+    held = ((glyphs.dot, Tone.MUTED), "Waits for another check that is down.")
+    probed = ((glyphs.states[State.SYNCING], Tone.MOVING), "Being checked now.")
+    return [*signs, held, probed, (("+ -", Tone.ACCENT), "Many lines of one state, folded or unfolded.")]
+
+
 def check_sign(check: CheckView, glyphs: Glyphs) -> Piece:
     """The sign at the head of a line, with its tone; what is held back knows nothing of itself."""
     standing = standing_of(check)

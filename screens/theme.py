@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
+from textual.app import App
+from textual.scrollbar import ScrollBar, ScrollBarRender
 from textual.theme import Theme
 
 DARK, LIGHT, PLAIN = "callboard-dark", "callboard-light", "callboard-16"
@@ -101,3 +105,16 @@ def theme_name(wish: str, colours: str | None, no_color: bool) -> str:
     if no_color or colours in (None, "standard", "windows"):
         return PLAIN
     return _NAMES.get(wish, wish)
+
+
+class BlankBars(ScrollBarRender):
+    """Scroll bars of blanks in reverse: no block characters."""
+
+    VERTICAL_BARS: ClassVar[list[str]] = [" "] * 8
+    HORIZONTAL_BARS: ClassVar[list[str]] = [" "] * 8
+
+
+def draw_plainly(app: App[Any], plainly: bool) -> None:
+    """Frames and scroll bars of ASCII alone, as the glyphs are then, or the usual ones."""
+    app.set_class(plainly, "-ascii")
+    ScrollBar.renderer = BlankBars if plainly else ScrollBarRender

@@ -11,7 +11,7 @@ from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
-from screens.glyphs import Tone
+from screens.glyphs import UNICODE, Tone
 from screens.textfit import cut, width_of
 
 Piece = tuple[str, Tone | str]
@@ -75,15 +75,24 @@ class Line(Keeping, can_focus=False):
         if y > 0:
             return Strip.blank(width, self.rich_style)
         drawn = self._drawn = self.pieces(width)
-        left, right = drawn
-        room = width - sum(width_of(text) for text, _ in right)
+        return self.strip(*drawn)
+
+    def strip(self, left: Sequence[Piece], right: Sequence[Piece]) -> Strip:
+        """The pieces on one line; what is left is cut where both have no room, one blank before the right."""
+        width, glyphs = self.size.width, getattr(self.app, "glyphs", UNICODE)
+        taken = sum(width_of(text) for text, _ in right)
+        room = width - taken
+        if taken and sum(width_of(text) for text, _ in left) > room:
+            right = [(" ", right[0][1]), *right]
+            room -= 1
         segments: list[Segment] = []
         for text, name in left:
-            text = cut(text, room)
-            if not text:
+            shown = cut(text, room, glyphs.ellipsis)
+            if shown:
+                segments.append(self.segment(shown, name))
+                room -= width_of(shown)
+            if shown != text:
                 break
-            segments.append(self.segment(text, name))
-            room -= width_of(text)
         segments.append(Segment(" " * max(0, room), self.rich_style))
         segments.extend(self.segment(text, name) for text, name in right)
         return Strip(segments).adjust_cell_length(width, self.rich_style)

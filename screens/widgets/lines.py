@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Self
 
-from rich.segment import Segment
 from textual.geometry import Region
 from textual.strip import Strip
 
-from screens.textfit import cut, width_of
 from screens.widgets.line import Line, Piece
 
 Row = tuple[Sequence[Piece], Sequence[Piece]]
@@ -62,14 +60,4 @@ class Lines(Line):
         width = self.size.width
         if y >= len(self._shown):
             return Strip.blank(width, self.rich_style)
-        left, right = self._shown[y]
-        room = width - sum(width_of(text) for text, _ in right)
-        segments: list[Segment] = []
-        for text, name in left:
-            text = cut(text, room)
-            if text:
-                segments.append(self.segment(text, name))
-                room -= width_of(text)
-        segments.append(Segment(" " * max(0, room), self.rich_style))
-        segments.extend(self.segment(text, name) for text, name in right)
-        return Strip(segments).adjust_cell_length(width, self.rich_style)
+        return self.strip(*self._shown[y])

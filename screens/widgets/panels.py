@@ -360,6 +360,8 @@ class Panels(ScrollView, can_focus=False):
             shown = cut(text, width - used - 2, self._glyphs.ellipsis)
             segments.append(Segment(shown, self._style(tone)))
             used += width_of(shown)
+            if shown != text:
+                break
         segments.append(Segment(" ", line))
         used += 1
         muted = self._style(Tone.MUTED)

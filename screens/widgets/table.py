@@ -167,7 +167,7 @@ class LineTable(ScrollView, can_focus=False):
     def _strip(self, lead: str, cells: list[tuple[str, Style]], width: int, blank: Style) -> Strip:
         segments = [Segment(lead, self.get_component_rich_style("table--accent"))]
         if len(cells) == 1:
-            segments.append(Segment(fit(display(cells[0][0]), width - 3), cells[0][1]))
+            segments.append(Segment(fit(display(cells[0][0]), width - 3, self._glyphs.ellipsis), cells[0][1]))
             return Strip(segments).adjust_cell_length(width, blank)
         for (text, style), column, room in zip(cells, self.columns, self._widths(width), strict=True):
             if not room:

@@ -78,13 +78,13 @@ async def test_what_a_row_has_no_room_for_stands_below_and_opens() -> None:
         await until(
             pilot, lambda: "more than this. Wait for the next" in " ".join(screen_text(pilot).split())
         )
-        height = pilot.app.screen.query_one("#whole").size.height
+        height = pilot.app.screen.query_one("#below").size.height
         await pilot.press("enter")
         await until(pilot, lambda: "One line of the sync run" in screen_text(pilot))
         assert "if it stays" in " ".join(screen_text(pilot).split())
         await pilot.press("escape", "escape", "down")
         await until(pilot, lambda: "Retell is down" in screen_text(pilot).splitlines()[-4])
-        assert pilot.app.screen.query_one("#whole").size.height == height
+        assert pilot.app.screen.query_one("#below").size.height == height
 
 
 async def test_the_audit_log_at_80_columns_says_who_did_what_to_what() -> None:

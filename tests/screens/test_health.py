@@ -31,6 +31,7 @@ from tests.support.fake_health import (
     healthy,
     never_probed,
     outage,
+    providers,
 )
 from tests.support.fake_services import FakeServices
 
@@ -146,6 +147,30 @@ async def test_several_companies_are_told_apart() -> None:
         assert "Retell · acme" in screen_text(pilot)
 
 
+async def test_vendors_of_several_companies_are_told_apart_where_it_is_narrow() -> None:
+    zenith = [replace(each, id=f"{each.id}2", company="Zenith Clinics") for each in providers()]
+    view = HealthView(Overall.HEALTHY, "", (*providers(), *zenith), NOON)
+    async with opened(watching(view), (80, 24)) as pilot:
+        await on_health(pilot)
+        names = [line[4:20] for line in screen_lines(pilot) if "●" in line[2:3]]
+        assert len(set(names)) == len(names) == 4
+        await pilot.press("end")
+        await until(pilot, lambda: "Retell · Zenith Clinics" in screen_lines(pilot)[-2])
+
+
+async def test_the_help_says_what_the_signs_stand_for() -> None:
+    async with opened(watching(outage()), (120, 50)) as pilot:
+        await on_health(pilot)
+        await pilot.press("question_mark")
+        await until(pilot, lambda: "Keys of health" in screen_text(pilot))
+        text = screen_text(pilot)
+        assert [
+            text.count(f"│   {group}  ") for group in ("Health", "Find", "Signs", "Everywhere", "Move")
+        ] == [1] * 5
+        for sign, meaning in (("‖", "In maintenance"), ("▲", "Degraded"), ("·", "Waits for another check")):
+            assert any(f"   {sign} " in line and meaning in line for line in text.splitlines())
+
+
 async def test_ascii_has_nothing_but_ascii(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     services = watching(outage())
@@ -156,8 +181,16 @@ async def test_ascii_has_nothing_but_ascii(monkeypatch: pytest.MonkeyPatch) -> N
             assert screen_text(pilot).isascii()
             await pilot.press("enter", "tab")
             await until(pilot, lambda: "uptime" in screen_text(pilot))
-            # Scrollbars are the terminal's business: half blocks without colours.
-            assert {each for each in screen_text(pilot) if not each.isascii()} <= set("▁▂▃▄▅▆▇█▊▎▌")
+            assert screen_text(pilot).isascii()
+            await pilot.press("escape", "w")
+            await until(pilot, lambda: "Begin maintenance" in screen_text(pilot))
+            assert screen_text(pilot).isascii()
+            await pilot.press("escape", "question_mark")
+            await until(pilot, lambda: "Keys of health" in screen_text(pilot))
+            assert screen_text(pilot).isascii()
+            await pilot.press("escape", "slash", *"state:nothing")
+            await until(pilot, lambda: "knows no" in screen_text(pilot))
+            assert screen_text(pilot).isascii()
 
 
 # -- states of the whole --------------------------------------------------------------------------
@@ -348,8 +381,10 @@ async def test_a_wrong_filter_says_what_is_allowed() -> None:
     async with opened(watching(outage()), (120, 34)) as pilot:
         screen = await on_health(pilot)
         await pilot.press("slash", *"state:xyz")
-        await until(pilot, lambda: "State: knows no 'xyz'" in screen_text(pilot) or screen.head.problem)
-        assert "Allowed are down, degraded" in screen.head.problem
+        await until(pilot, lambda: "State: knows no 'xyz'" in screen_lines(pilot)[2])
+        assert (
+            "Allowed are down, degraded, failing, maintenance, held, pending, fine" in screen_lines(pilot)[2]
+        )
         await pilot.press("escape")
         assert screen.head.problem == ""
         assert not screen.board.filter
@@ -568,10 +603,12 @@ async def test_the_past() -> None:
         await pilot.press("tab")
         await until(pilot, lambda: "down: The key lacks" in screen_text(pilot))
         assert services.health.history_reads == [(RETELL, 24), (RETELL, 168)]
+        await until(pilot, lambda: "2026-03-01 12:52:00 CET goes on, alerted" in screen_text(pilot))
         await pilot.press("down", "down", "up", "home", "end", "pageup", "pagedown")
         pane = screen.pane
         assert pane is not None
         assert pane.incidents.cursor == 2
+        await until(pilot, lambda: "The key lacks a permission. Renew it" in screen_text(pilot))
         await pilot.press("tab")
         await until(pilot, lambda: services.health.history_reads[-1] == (RETELL, 720))
         await pilot.press("shift+tab", "shift+tab", "shift+tab")
