@@ -83,7 +83,8 @@ def explain(
     spoken = _ALIASES.get(spoken, spoken)
     read, table = _DIALECTS.get(spoken, (_read_plain, codes.ELEVENLABS))
     said = read(data)
-    found = next(((word, table[word]) for word in said.words if word in table), None)
+    known = ((word, table[word]) for word in said.words if word in table)
+    found = next((pair for pair in known if not _belied(status, pair[1])), None)
     word, meaning = found if found is not None else ("", _by_status(status, said, spoken))
     if spoken == "anthropic" and _NO_CREDIT.search(said.text):
         meaning = codes.QUOTA  # which comes as an invalid request
@@ -95,6 +96,16 @@ def explain(
 def explain_body(data: object) -> Said:
     """The vendor's own words out of an error body of any of the plain shapes."""
     return _read_plain(data)
+
+
+def _belied(status: int, meaning: Meaning) -> bool:
+    """Whether the status counts for more than the code.
+
+    Who answers 5xx says that the failure is its own: it is unwell, however busy it calls itself, and neither
+    the key nor the request is to blame because some part of it could not read them. A code that says more
+    than a status could (a quota, a number) stands.
+    """
+    return status >= 500 and (meaning.category is Category.RATE_LIMIT or meaning in _OF_4XX)
 
 
 def _passes(meaning: Meaning) -> bool:
@@ -171,6 +182,20 @@ _STATUSES: Final[Mapping[int, Meaning]] = MappingProxyType(
         429: replace(codes.TOO_MANY, what="answered 429 too many requests"),
     }
 )
+
+
+_OF_4XX: Final = frozenset(
+    {
+        codes.INVALID,
+        codes.WRONG_KEY,
+        codes.PAYMENT,
+        codes.MISSING_PERMISSION,
+        codes.NOT_FOUND,
+        codes.CONFLICT,
+        codes.TOO_BIG,
+    }
+)
+"""What says no more than a status of the asker's fault would."""
 
 
 def reason_phrase(status: int) -> str:

@@ -59,6 +59,22 @@ async def test_an_outage_fails_the_rest_of_a_sync_at_once_and_heals_by_itself(
     assert state(services) is BreakerState.CLOSED
 
 
+async def test_a_vendor_that_is_down_but_calls_itself_busy_opens_its_breaker(
+    simulator: RunningSimulator, tmp_path: Path, clock: FakeClock
+) -> None:
+    async with services_on(simulator, tmp_path, vendors=("elevenlabs",), clock=clock) as services:
+        services.policies.of("ElevenLabs (acme)", retry_options=QUICK)
+        await simulator.fault("503:elevenlabs")  # whose body says system_busy
+        report = await services.sync.run(SyncRequest(actor="test"))
+        assert set(outcomes(report).values()) <= {Outcome.FAILED}
+        for _ in range(5):
+            await services.companies.test("acme", "elevenlabs")
+        view = services.policies.of("ElevenLabs (acme)").view()
+        assert view.breaker.state is BreakerState.OPEN
+        assert view.last_error_category == "transient"
+        assert "503 service unavailable: The system is busy" in view.last_error
+
+
 async def test_one_broken_agent_does_not_stop_its_vendor(
     services: Services, simulator: RunningSimulator
 ) -> None:

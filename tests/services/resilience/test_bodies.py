@@ -413,6 +413,83 @@ def test_a_plain_service(case: Case) -> None:
     check("Tables Ltd", case)
 
 
+# Who answers 5xx is unwell, whatever its body calls it: real bodies of facts/providers.md behind that status
+
+OUTAGES: list[tuple[str, int, Any, Category]] = [
+    ("ElevenLabs", 503, eleven("system_busy", "The system is busy, please try again later."), TRANSIENT),
+    ("ElevenLabs", 504, eleven("too_many_concurrent_requests"), TIMEOUT),
+    ("ElevenLabs", 500, eleven("invalid_api_key"), TRANSIENT),
+    ("Retell", 503, {"status": "system_busy", "message": "busy"}, TRANSIENT),
+    ("Retell", 500, retell("Account rate limited, please throttle."), TRANSIENT),
+    ("Twilio", 503, twilio(20429, 503, "Too Many Requests"), TRANSIENT),
+    ("Twilio", 500, twilio(20003, 500, "Authenticate"), TRANSIENT),
+    ("WhatsApp", 503, meta(130429, "Rate limit hit", is_transient=True), TRANSIENT),
+    ("WhatsApp", 500, meta(4, "Application request limit reached"), TRANSIENT),
+    ("WhatsApp", 503, meta(190, "Error validating access token"), TRANSIENT),
+    ("HubSpot", 502, hubspot("RATE_LIMITS", policyName="TEN_SECONDLY_ROLLING"), TRANSIENT),
+    ("HubSpot", 504, hubspot("RATE_LIMITS", policyName="DAILY"), TIMEOUT),
+    ("Salesforce", 503, [{"message": "x", "errorCode": "REQUEST_LIMIT_EXCEEDED"}], TRANSIENT),
+    ("Google", 503, google(503, "rateLimitExceeded", "UNAVAILABLE"), TRANSIENT),
+    ("Google", 504, google(504, "userRateLimitExceeded", "DEADLINE_EXCEEDED"), TIMEOUT),
+    ("OpenAI", 503, openai("rate_limit_exceeded", "requests"), TRANSIENT),
+    ("Anthropic", 529, anthropic("rate_limit_error"), TRANSIENT),
+    ("Anthropic", 500, anthropic("invalid_request_error"), TRANSIENT),
+    ("Tables Ltd", 503, {"message": "Too many requests", "code": "system_busy"}, TRANSIENT),
+]
+
+
+@pytest.mark.parametrize(("vendor", "status", "body", "category"), OUTAGES)
+def test_an_outage_is_no_rate_limit(vendor: str, status: int, body: Any, category: Category) -> None:
+    error = explain(vendor, status, body).error()
+    assert (error.category, error.code) == (category, "server_error")
+    assert trips(error)
+    assert "retry in" not in error.message
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("status", [500, 502, 503, 504, 529])
+def test_no_word_of_any_table_makes_an_outage_a_rate_limit(dialect: str, status: int) -> None:
+    for word in WORDS[dialect]:
+        verdict = explain(dialect, status, SPOKEN[dialect](word))
+        assert verdict.category is not RATE, word
+    # The same words on the status they belong to are limits, and leave the breaker alone.
+    limits = [word for word, meaning in WORDS[dialect].items() if meaning.category is RATE]
+    assert limits
+    for word in limits:
+        assert not trips(explain(dialect, 429, SPOKEN[dialect](word)).error()), word
+
+
+def test_a_code_that_says_more_than_a_status_stands_on_any() -> None:
+    assert explain("ElevenLabs", 500, eleven("quota_exceeded")).code == "quota_exceeded"
+    assert (
+        explain("Llama at home", 500, openai("context_length_exceeded"), dialect="openai").code == "too_long"
+    )
+
+
+WORDS: dict[str, Any] = {
+    "retell": ELEVENLABS,
+    "elevenlabs": ELEVENLABS,
+    "twilio": TWILIO,
+    "meta": META,
+    "hubspot": HUBSPOT,
+    "salesforce": SALESFORCE,
+    "google": GOOGLE,
+    "openai": OPENAI,
+    "anthropic": ANTHROPIC,
+}
+SPOKEN: dict[str, Any] = {
+    "retell": lambda word: {"status": word, "message": "Their words"},
+    "elevenlabs": eleven,
+    "twilio": lambda word: twilio(int(word), 503),
+    "meta": lambda word: meta(int(word) if word.isdecimal() else 200),
+    "hubspot": hubspot,
+    "salesforce": lambda word: [{"message": "x", "errorCode": word}],
+    "google": lambda word: google(503, word),
+    "openai": openai,
+    "anthropic": anthropic,
+}
+
+
 # What holds for all
 
 
