@@ -1,4 +1,4 @@
-"""ElevenLabs' read endpoints for agents, all under `/v1/convai`. Source: the vendor's spec of 2026-08-22.
+"""ElevenLabs' read endpoints for agents. Source: the vendor's spec of 2026-08-22.
 
 Times in these documents are epoch seconds. Lists take `page_size` (at most 100) and `cursor` and
 answer `has_more` and `next_cursor`; the list of branches has one page of at most 100.
@@ -7,6 +7,7 @@ answer `has_more` and `next_cursor`; the list of branches has one page of at mos
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from typing import ClassVar, Final
 
 from services.http.client import Call, segment
@@ -70,6 +71,26 @@ class ElevenLabsClient(Client):
         """What is known of a knowledge-base document (`id`, `name`, `type`, …)."""
         path = f"{_ROOT}/knowledge-base/{segment(document_id, 'a document')}"
         return await self._object(Call("GET", path), "a document", "id")
+
+    async def known_voices(self, voice_ids: Iterable[str]) -> frozenset[str]:
+        """Those of these voices that the workspace's list has: all it owns or has added, not the library.
+
+        One request for each hundred, as many as the vendor takes ids.
+        """
+        wanted, found = sorted(set(voice_ids)), set[str]()
+        for start in range(0, len(wanted), _PAGE):
+            # The name once for each id, which a mapping of parameters cannot say.
+            ids = "".join(f"&voice_ids={segment(one, 'a voice')}" for one in wanted[start : start + _PAGE])
+            call = Call("GET", f"/v2/voices?page_size={_PAGE}&include_total_count=false{ids}")
+            read = functools.partial(parse_page, key="voices")
+            page = await self._http.read(call, read, attempts=2)
+            found.update(str(item.data.get("voice_id")) for item in page.items)
+        return frozenset(found).intersection(wanted)
+
+    async def voice(self, voice_id: str) -> Wire:
+        """What is known of a voice (`voice_id`, `name`, …), be it the workspace's or the library's."""
+        path = f"/v1/voices/{segment(voice_id, 'a voice')}"
+        return await self._object(Call("GET", path), "a voice", "voice_id", attempts=2)
 
     async def subscription(self) -> Wire:
         """What the plan allows and what is used of it (`character_count`, `character_limit`, …).

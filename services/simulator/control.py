@@ -8,6 +8,8 @@
     DELETE /__agents/{id}
     POST   /__script                 {"agent": id or name, "script": {…}, "times": 1}: what the next
                                      conversations play; no agent = any, no times = always    DELETE = none
+    GET    /__usage                  POST {"provider": "elevenlabs", "set": {"character_count": 9}}: what the
+                                     account says of its limits    DELETE = as it is
     GET    /__phone                  POST {"speed": 20}, {"advance_ms": 5000}, {"number": "+1…", "outcome": …}
                                      DELETE; see `telephone`
     GET    /__conversations          every conversation so far: state, frames, audio, transcript, end
@@ -82,6 +84,8 @@ class Control:
                 return self._edit(unquote(target), request)
             case ("DELETE", "__agents", target):
                 return self._remove(unquote(target))
+            case ("GET" | "POST" | "DELETE", "__usage"):
+                return self._usage(request)
             case ("GET" | "POST" | "DELETE" as method, "__phone"):
                 shown = self._telephone.control(method, request.json_object())
                 return _error(400, shown) if isinstance(shown, str) else answer(shown)
@@ -133,6 +137,21 @@ class Control:
             if any(vendor.remove(agent_id) for vendor in self._vendors):
                 return answer({"removed": agent_id})
         return _error(404, f"there is no agent “{target}”")
+
+    def _usage(self, request: Request) -> Reply:
+        accounts = {
+            str(vendor.provider): vendor.usage for vendor in self._vendors if hasattr(vendor, "usage")
+        }
+        if request.method == "DELETE":
+            for usage in accounts.values():
+                usage.clear()
+        elif request.method == "POST":
+            body = request.json_object() or {}
+            usage, said = accounts.get(str(body.get("provider"))), body.get("set")
+            if usage is None or not isinstance(said, dict):
+                return _error(400, f"the body is {{“provider”: {' or '.join(accounts)}, “set”: {{…}}}}")
+            usage.update(said)
+        return answer(accounts)
 
     def _set_script(self, request: Request) -> Reply:
         body = request.json_object()

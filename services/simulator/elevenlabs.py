@@ -11,6 +11,7 @@ from services.clock import Clock
 from services.model import Provider
 from services.simulator import elevenlabs_data as data
 from services.simulator.conversations import Conversations
+from services.simulator.elevenlabs_account import AccountRoutes
 from services.simulator.elevenlabs_calls import CallRoutes
 from services.simulator.elevenlabs_library import LibraryRoutes
 from services.simulator.elevenlabs_replies import failure, invalid, missing, page
@@ -43,10 +44,9 @@ class ElevenLabsVendor:
         self.sockets = SocketRoutes()
         self._key = key.encode()
         self._limited = limited_key.encode()
-        add = self.router.add
-        add("GET", "/v1/user", "account", lambda _: answer(data.user()))
         self._add_agent_routes()
         LibraryRoutes(self.store, self.router)
+        self.account = AccountRoutes(self.router, self.conversations, clock)
         self.calls = CallRoutes(
             self.store, self.router, self.sockets, self.conversations, self._key, seed, clock
         )
@@ -85,6 +85,11 @@ class ElevenLabsVendor:
     def names(self) -> list[tuple[str, str]]:
         """Id and name of every agent."""
         return [(agent.id, str(agent.content.get("name"))) for agent in self.store.agents.values()]
+
+    @property
+    def usage(self) -> Json:
+        """What the account says of its limits instead of what it would."""
+        return self.account.usage
 
     def has_object(self, object_id: str) -> bool:
         store = self.store

@@ -22,7 +22,11 @@ ACCESS: Json = {
     "access_source": "creator",
 }
 
-_VOICES = ("cjVigY5qzO86Huf0OWal", "21m00Tcm4TlvDq8ikWAM", "EXAVITQu4vr4xnSDxMaL", "pNInz6obpgDQGcFmaJgB")
+_VOICE_NAMES = {
+    "cjVigY5qzO86Huf0OWal": "Eric", "21m00Tcm4TlvDq8ikWAM": "Rachel", "EXAVITQu4vr4xnSDxMaL": "Sarah",
+    "pNInz6obpgDQGcFmaJgB": "Adam",
+}  # fmt: skip
+_VOICES = tuple(_VOICE_NAMES)
 _LLMS = ("gemini-2.5-flash", "gpt-4.1-mini", "gpt-5-mini", "claude-sonnet-4-5", "claude-haiku-4-5", "gpt-4o")
 _EVENTS = ["audio", "interruption", "user_transcript", "agent_response"]
 _MORE_EVENTS = [
@@ -286,34 +290,62 @@ def _permitted(index: int) -> Json:
     return {"conversation_config_override": config}
 
 
+def _plan() -> Json:
+    return {
+        "tier": "business",
+        "character_count": 17231,
+        "character_limit": 11000000,
+        "max_character_limit_extension": None,
+        "max_credit_limit_extension": 0,
+        "can_extend_character_limit": True,
+        "allowed_to_extend_character_limit": True,
+        "next_character_count_reset_unix": words.EPOCH_MS // 1000,
+        "voice_slots_used": 3,
+        "professional_voice_slots_used": 0,
+        "professional_voice_slots_used_in_workspace": 0,
+        "voice_limit": 660,
+        "voice_add_edit_counter": 12,
+        "professional_voice_limit": 3,
+        "can_extend_voice_limit": True,
+        "can_use_instant_voice_cloning": True,
+        "can_use_professional_voice_cloning": True,
+        "currency": "usd",
+        "current_overage": {"amount": "0", "currency": "usd"},
+        "status": "active",
+        "billing_period": "monthly_period",
+        "character_refresh_period": "monthly_period",
+    }
+
+
+def subscription() -> Json:
+    """What `GET /v1/user/subscription` answers."""
+    return {**_plan(), "next_invoice": None, "open_invoices": [], "has_open_invoices": False}
+
+
+def voices() -> list[Json]:
+    """Every voice of the workspace, as `GET /v2/voices` lists it."""
+    return [
+        {
+            "voice_id": voice_id,
+            "name": name,
+            "category": "premade",
+            "labels": {"accent": "american", "use_case": "conversational"},
+            "description": None,
+            "preview_url": f"https://voices.example.com/{name.lower()}.mp3",
+            "available_for_tiers": [],
+            "high_quality_base_model_ids": ["eleven_flash_v2_5"],
+            "collection_ids": [],
+            "is_owner": False,
+        }
+        for voice_id, name in _VOICE_NAMES.items()
+    ]
+
+
 def user() -> Json:
     """What `GET /v1/user` answers."""
     return {
         "user_id": "user_simulated",
-        "subscription": {
-            "tier": "business",
-            "character_count": 17231,
-            "character_limit": 11000000,
-            "max_character_limit_extension": None,
-            "max_credit_limit_extension": 0,
-            "can_extend_character_limit": True,
-            "allowed_to_extend_character_limit": True,
-            "next_character_count_reset_unix": words.EPOCH_MS // 1000,
-            "voice_slots_used": 3,
-            "professional_voice_slots_used": 0,
-            "professional_voice_slots_used_in_workspace": 0,
-            "voice_limit": 660,
-            "voice_add_edit_counter": 12,
-            "professional_voice_limit": 3,
-            "can_extend_voice_limit": True,
-            "can_use_instant_voice_cloning": True,
-            "can_use_professional_voice_cloning": True,
-            "currency": "usd",
-            "current_overage": {"amount": "0", "currency": "usd"},
-            "status": "active",
-            "billing_period": "monthly_period",
-            "character_refresh_period": "monthly_period",
-        },
+        "subscription": _plan(),
         "is_new_user": False,
         "can_use_delayed_payment_methods": False,
         "is_onboarding_completed": True,

@@ -34,6 +34,7 @@ kinds
 targets (all must fit; none = every request)
   retell, elevenlabs, twilio                  one vendor
   list, detail, versions, account, write, call  one kind of request
+  usage                                       what is left of quota and concurrency
   call                                        joining a conversation
   agent_..., llm_..., tool_..., or a NAME     requests for that object; an agent's name stands for its id
 
@@ -43,7 +44,7 @@ options
 """
 
 _VENDORS = (*Provider, "twilio")
-ROUTE_KINDS = ("list", "detail", "versions", "account", "write", "call")
+ROUTE_KINDS = ("list", "detail", "versions", "account", "usage", "write", "call")
 _OPTIONS: dict[str, tuple[str, ...]] = {
     "429": ("retry-after",),
     "latency": ("ms",),

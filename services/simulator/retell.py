@@ -85,12 +85,16 @@ class RetellVendor:
         self.calls = RetellCalls(seed, clock)
         self._bearer = f"Bearer {key}".encode()
         self._limited = f"Bearer {limited_key}".encode()
+        self.usage: Json = {}
+        """What the account says of its limits instead of what it would."""
+        self._bases = retell_data.knowledge_bases(self.store.objects[KIND_LLM].values())
         self._add_agent_routes()
         for kind, noun in ((KIND_LLM, "retell-llm"), (KIND_FLOW, "conversation-flow")):
             self._add_engine_routes(kind, noun)
         add = self.router.add
         add("GET", "/get-api-key-info", "account", self._key_info)
-        add("GET", "/get-concurrency", "account", self._concurrency)
+        add("GET", "/get-concurrency", "usage", self._concurrency)
+        add("GET", "/list-knowledge-bases", "list", self._knowledge_bases)
         add("GET", "/list-voices", "list", lambda _: answer(retell_data.voices()))
         add("GET", "/get-voice/*", "detail", self._voice)
         self.live = RetellLive(self.store, self.calls, self.conversations, clock, seed, failure, key.__eq__)
@@ -341,7 +345,11 @@ class RetellVendor:
             "concurrency_burst_enabled": False,
             "concurrency_burst_limit": 60,
             "reserved_inbound_concurrency": 0,
+            **self.usage,
         })  # fmt: skip
+
+    def _knowledge_bases(self, _: Request) -> Reply:
+        return answer(self._bases)
 
     def _voice(self, _: Request, voice_id: str) -> Reply:
         found = [voice for voice in retell_data.voices() if voice["voice_id"] == voice_id]

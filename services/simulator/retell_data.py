@@ -7,10 +7,14 @@ schema knows (`FUTURE_VALUES`), as a vendor's new release would, so that clients
 from __future__ import annotations
 
 import random
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 from services.simulator import words
 from services.simulator.wire import Json
+
+if TYPE_CHECKING:
+    from services.simulator.retell_store import Versioned
 
 FUTURE_VALUES = frozenset({"eleven_v5_preview", "gpt-7-nova"})
 """Enum values outside of every published schema."""
@@ -48,6 +52,26 @@ def voices() -> list[Json]:
             "avatar_url": None,
         }
         for voice_id, name, provider, gender, accent, _ in VOICES
+    ]
+
+
+def knowledge_bases(llms: Iterable[Versioned]) -> list[Json]:
+    """What `GET /list-knowledge-bases` answers: all that the LLMs refer to in the beginning."""
+    wanted = {
+        base_id: None
+        for llm in llms
+        for version in llm.versions.values()
+        for base_id in version.data.get("knowledge_base_ids") or ()
+    }
+    return [
+        {
+            "knowledge_base_id": base_id,
+            "knowledge_base_name": f"Opening hours {number}",
+            "status": "complete",
+            "knowledge_base_sources": [],
+            "enable_auto_refresh": False,
+        }
+        for number, base_id in enumerate(wanted, 1)
     ]
 
 

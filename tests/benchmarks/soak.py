@@ -85,10 +85,8 @@ READERS: Final = 4
 """How many ask each connection for agents all the time, and often give up waiting."""
 TIMEOUT: Final = 1.0
 """Seconds a request may take."""
-PROBE_ENDS: Final = 2 * TIMEOUT + 1.5
-"""Seconds one probe takes at most: two attempts, the wait between them, the second that a storm asks for."""
-GRACE: Final = 1.0
-"""Seconds that a busy machine may take for itself."""
+GRACE: Final = 0.5
+"""Seconds that a busy machine may take for itself; the promise of two intervals has no other allowance."""
 PATIENCE: Final = 90.0
 """Seconds after its time within which a soak must have ended: the last fault, a sync, the console's end."""
 SAMPLE: Final = 0.5
@@ -155,15 +153,12 @@ class Soak:
             follow.seen.append(await self._becomes(provider, wanted, self._deadline(), f"in a {fault.name}"))
             await self._stays(provider, wanted, fault.name)
             proxy.fault = CLEAR
-            follow.over.append(
-                await self._becomes(provider, UP, self._deadline(failures=1), f"after a {fault.name}")
-            )
+            follow.over.append(await self._becomes(provider, UP, self._deadline(), f"after a {fault.name}"))
             await asyncio.sleep(self._report.interval * self._rng.uniform(0.5, 1.5))
 
-    def _deadline(self, failures: int = 2) -> float:
-        """Seconds until so many probes that began after now have ended: two intervals, and the asking."""
-        interval = self._report.interval * 1.05
-        return interval + (failures - 1) * max(interval, PROBE_ENDS) + PROBE_ENDS + GRACE
+    def _deadline(self) -> float:
+        """Seconds within which states follow, whatever happens."""
+        return 2 * self._report.interval + GRACE
 
     async def _becomes(
         self, provider: Provider, wanted: frozenset[HealthState], limit: float, when: str

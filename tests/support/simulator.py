@@ -57,6 +57,10 @@ class RunningSimulator:
     async def remove(self, agent: str) -> None:
         await self._control("DELETE", f"/__agents/{urllib.parse.quote(agent)}")
 
+    async def usage(self, provider: str, **said: Any) -> None:
+        """What a vendor's account says of its quota and its concurrency from now on."""
+        await self._control("POST", "/__usage", {"provider": provider, "set": said})
+
     async def phone(self, **settings: Any) -> dict[str, Any]:
         """The telephone network, after these settings: `speed`, `advance_ms`, `number` with `outcome`, …"""
         return await self._control("POST" if settings else "GET", "/__phone", settings or None)

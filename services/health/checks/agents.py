@@ -7,6 +7,8 @@ agents point at (see `endpoints`) and asks after voices and knowledge bases (see
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -22,6 +24,7 @@ from services.health.checks.references import References
 from services.health.model import CheckKind, CheckSpec, HealthState, Reading
 from services.health.plan import Group
 from services.model import ConnectionInfo, Drift, Provider, SyncStatus
+from services.resilience import time_left
 from services.storage import Reader
 from services.text import clean_line
 
@@ -142,9 +145,10 @@ class AgentRounds:
         """A reading of every agent. Raises ServiceError when the mirror cannot be read."""
         connections = {each.id: each for each in await self._connections()}
         rows = await asyncio.to_thread(self._read)
-        await self._endpoints.look({host for needs in self._needs.values() for host in _hosts(needs)})
+        hosts = {host for needs in self._needs.values() for host in _hosts(needs)}
+        await for_a_while(self._endpoints.look(hosts))
         if self._references is not None:
-            await self._references.look(connections, self._by_connection(rows))
+            await for_a_while(self._references.look(connections, self._by_connection(rows)))
         simulated = {key for key, each in connections.items() if self._simulated(each)}
         return await asyncio.to_thread(self._judge, rows, simulated)
 
@@ -182,6 +186,17 @@ class AgentRounds:
                 reading = _simulated(reading)
             found.append((row.check_id, reading))
         return found
+
+
+async def for_a_while(look: Awaitable[None]) -> None:
+    """Look outside for half of the time that the round has left: what was not reached is for the next one.
+
+    A round that waited for hosts that never answer would say nothing about any agent.
+    """
+    left = time_left()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(left / 2 if left < math.inf else None):
+            await look
 
 
 def _row(row: Sequence[Any]) -> AgentRow:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import math
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -27,7 +28,7 @@ FRESH: Final = 300.0
 DOUBTED: Final = 60.0
 """The same for one that was not."""
 TIMEOUT: Final = 8.0
-AT_ONCE: Final = 4
+AT_ONCE: Final = 8
 MOST: Final = 200
 """Hosts that are looked at in one round; the others wait for the next."""
 _EXAMPLES: Final = ("example", "test", "invalid", "example.com", "example.net", "example.org")
@@ -98,10 +99,12 @@ class Endpoints:
         return self._known.get(host, Reached(None, "not tried yet"))
 
     async def look(self, hosts: Iterable[Host]) -> None:
-        """Try those of which nothing recent is known; forget all others."""
+        """Try those of which nothing recent is known; forget all others. May be cancelled: the rest waits."""
         wanted, now = set(hosts), self._clock.monotonic()
         self._known = {host: found for host, found in self._known.items() if host in wanted}
-        due = sorted(host for host in wanted if self._due(host, now))
+        due = [host for host in wanted if self._due(host, now)]
+        # Whoever was looked at longest ago first: a look may be given up before its end.
+        due.sort(key=lambda host: (self._known[host].at if host in self._known else -math.inf, host))
         places = asyncio.Semaphore(AT_ONCE)
 
         async def one(host: Host) -> None:

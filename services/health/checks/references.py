@@ -1,13 +1,17 @@
 """Whether what agents refer to exists at the vendor: voices and knowledge bases.
 
-The mirror holds neither, so the vendor is asked, seldom and for all agents of a connection together. What
-the vendor does not say (no permission, no such list, an outage) is not known, and nobody's fault.
+The mirror holds neither, so the vendor is asked, seldom and for all agents of a connection together: Retell
+for its two lists, ElevenLabs for its list of just these voices, and one by one for documents (it lists them
+only with their folders) and for voices that are not in the list: an agent may speak with one of the public
+library. What the vendor does not say (no permission, no such list, an outage) is not known, and nobody's
+fault.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -21,10 +25,14 @@ from services.providers import ElevenLabsClient, RetellClient
 FRESH: Final = 1800.0
 """Seconds for which an answer holds."""
 DOUBTED: Final = 300.0
-"""The same for a document that was not there."""
+"""The same for something that was not there."""
 MOST: Final = 20
-"""Documents that are asked for in one round at ElevenLabs, which lists them only with their folders."""
+"""Documents, and voices outside of the list, that are asked for in one round."""
 AT_ONCE: Final = 4
+
+
+Asked = dict[str, tuple[bool | None, float]]
+"""By id: whether it is there (None: not known), and when that was asked."""
 
 
 @dataclass(slots=True)
@@ -34,7 +42,8 @@ class _Known:
     voices: frozenset[str] | None = None
     bases: frozenset[str] | None = None
     listed_at: float | None = None
-    documents: dict[str, tuple[bool | None, float]] = field(default_factory=dict)
+    documents: Asked = field(default_factory=dict)
+    own_voices: Asked = field(default_factory=dict)
 
 
 class References:
@@ -55,9 +64,11 @@ class References:
             found += [("voice", one) for one in sorted(needs.voices - known.voices)]
         if known.bases is not None:
             found += [("knowledge base", one) for one in sorted(needs.documents - known.bases)]
-        for one in sorted(needs.documents):
-            if known.documents.get(one, (None, 0.0))[0] is False:
-                found.append(("document", one))
+        for word, wanted, asked in (
+            ("voice", needs.voices, known.own_voices),
+            ("document", needs.documents, known.documents),
+        ):
+            found += [(word, one) for one in sorted(wanted) if asked.get(one, (None, 0.0))[0] is False]
         return found
 
     async def look(self, connections: Mapping[int, ConnectionInfo], needs: Mapping[int, list[Needs]]) -> None:
@@ -76,8 +87,9 @@ class References:
         if client.provider is Provider.RETELL:
             await self._list(client, known)  # type: ignore[arg-type]  # the provider tells which
         else:
-            wanted = frozenset[str]().union(*(each.documents for each in needs))
-            await self._documents(client, known, wanted)  # type: ignore[arg-type]
+            each = list(needs)
+            await self._voices(client, known, _all(one.voices for one in each))  # type: ignore[arg-type]
+            await self._documents(client, known, _all(one.documents for one in each))  # type: ignore[arg-type]
 
     async def _list(self, client: RetellClient, known: _Known) -> None:
         now = self._clock.monotonic()
@@ -90,21 +102,47 @@ class References:
         known.voices, known.bases = _or_unknown(voices), _or_unknown(bases)
 
     async def _documents(self, client: ElevenLabsClient, known: _Known, wanted: frozenset[str]) -> None:
-        now = self._clock.monotonic()
         known.documents = {one: found for one, found in known.documents.items() if one in wanted}
-        due = [one for one in sorted(wanted) if _is_due(known.documents.get(one), now)]
+        due = self._due(known.documents, wanted)
+        await self._each(due, client.knowledge_document, known.documents)
+
+    async def _voices(self, client: ElevenLabsClient, known: _Known, wanted: frozenset[str]) -> None:
+        known.own_voices = {one: found for one, found in known.own_voices.items() if one in wanted}
+        due, now = self._due(known.own_voices, wanted), self._clock.monotonic()
+        if not due:
+            return
+        try:
+            listed = await client.known_voices(due)
+        except ServiceError:
+            known.own_voices.update(dict.fromkeys(due, (None, now)))
+            return
+        known.own_voices.update(dict.fromkeys(listed, (True, now)))
+        await self._each([one for one in due if one not in listed], client.voice, known.own_voices)
+
+    def _due(self, asked: Asked, wanted: frozenset[str]) -> list[str]:
+        """What is to be asked for again; what was asked for longest ago, or never, first."""
+        now = self._clock.monotonic()
+        due = [one for one in wanted if _is_due(asked.get(one), now)]
+        return sorted(due, key=lambda one: (asked[one][1] if one in asked else -math.inf, one))
+
+    async def _each(self, ids: Sequence[str], ask: Callable[[str], Awaitable[object]], asked: Asked) -> None:
+        """Ask for one after the other, a few at a time and not more than `MOST`; keep what was found."""
         places = asyncio.Semaphore(AT_ONCE)
 
-        async def one(document_id: str) -> None:
+        async def one(name: str) -> None:
             there: bool | None = True
             async with places:
                 try:
-                    await client.knowledge_document(document_id)
+                    await ask(name)
                 except ServiceError as error:
                     there = False if error.code == "not_found" else None
-            known.documents[document_id] = (there, now)
+            asked[name] = (there, self._clock.monotonic())
 
-        await asyncio.gather(*(one(document_id) for document_id in due[:MOST]))
+        await asyncio.gather(*(one(name) for name in ids[:MOST]))
+
+
+def _all(sets: Iterable[frozenset[str]]) -> frozenset[str]:
+    return frozenset[str]().union(*sets)
 
 
 def _is_due(found: tuple[bool | None, float] | None, now: float) -> bool:

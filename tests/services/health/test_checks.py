@@ -15,7 +15,7 @@ from services.agents.bundles import BundlePart
 from services.errors import VaultLocked
 from services.health.alerts import AlertDesk
 from services.health.checks import CatalogOptions, StandardCatalog, integrations
-from services.health.checks.agents import AgentRow, judge
+from services.health.checks.agents import AgentRow, for_a_while, judge
 from services.health.checks.connections import Accounts
 from services.health.checks.endpoints import Endpoints, Host, host_of, is_public
 from services.health.checks.needs import Needs, read_needs
@@ -33,6 +33,7 @@ from services.health.model import HealthState, Overall
 from services.health.service import HealthOptions, HealthService
 from services.integrations.model import IntegrationCheck, IntegrationInfo, Kind, Origin
 from services.model import Drift, ErrorInfo, Provider, SyncStatus
+from services.resilience import limit_time
 from services.schedule.ledger import take_lease
 from services.security import MemoryStore
 from services.storage import Database, DatabaseLocation
@@ -265,6 +266,38 @@ def test_odd_documents_need_nothing(provider: Provider, odd: object) -> None:
     assert read_needs(provider, parts([("agent", odd), ("engine", odd), ("tool", odd)])).tool_urls == set()
 
 
+async def test_hosts_that_never_answer_keep_no_round_from_its_end() -> None:
+    """A look that was given up goes on with those that it did not come to."""
+    tried: list[str] = []
+
+    async def resolve(name: str, port: int) -> list[str]:
+        tried.append(name)
+        if name.startswith("hangs"):
+            await asyncio.Event().wait()
+        return ["93.184.215.14"]
+
+    async def connect(host: Host, address: str) -> None:
+        pass
+
+    clock = FakeClock()
+    endpoints = Endpoints(clock, resolve=resolve, connect=connect)
+    hosts = {Host(f"host{place}.acme.io", 443, True) for place in range(4)}
+    await endpoints.look(hosts)
+    clock.advance(hours=1)
+    limit_time(0.2)
+    hanging = {Host(f"hangs{place}.acme.io", 443, True) for place in range(30)}
+    tried.clear()
+    await for_a_while(endpoints.look(hosts | hanging))
+    assert tried
+    assert all(name.startswith("hangs") for name in tried)  # nothing was known of them
+    assert all(endpoints.known(host).ok for host in hosts)
+    # Those that were known are next, before they are tried a second time.
+    tried.clear()
+    limit_time(60.0)
+    await for_a_while(endpoints.look(hosts))
+    assert sorted(tried) == sorted(host.name for host in hosts)
+
+
 # -- hosts ----------------------------------------------------------------------------------------
 
 
@@ -474,7 +507,7 @@ async def test_a_machine_without_sound_is_none_the_worse() -> None:
 
 
 async def test_what_a_key_may_not_know_is_asked_seldom(simulator, tmp_path) -> None:
-    """The simulated ElevenLabs has no subscription to tell of: as with a key that may not read it."""
+    await simulator.fault("permission:elevenlabs:usage")
     async with services_on(simulator, tmp_path) as services:
         connection = await services.companies.connection("acme", "elevenlabs")
         client = await services.clients.client(connection)

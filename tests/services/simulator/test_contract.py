@@ -110,7 +110,7 @@ async def test_retell_lists_and_details(retell: httpx.AsyncClient) -> None:
 
 
 async def test_retell_account_and_voices(retell: httpx.AsyncClient) -> None:
-    for path in ("/get-api-key-info", "/get-concurrency", "/list-voices"):
+    for path in ("/get-api-key-info", "/get-concurrency", "/list-voices", "/list-knowledge-bases"):
         check(RETELL, await retell.get(path), path)
     check(RETELL, await retell.get("/get-voice/cartesia-Léa"), "/get-voice/{voice_id}")
 
@@ -190,6 +190,27 @@ async def test_elevenlabs_library_and_user(elevenlabs: httpx.AsyncClient) -> Non
     text = await elevenlabs.post(f"{root}/knowledge-base/text", json={"name": "FAQ", "text": "<p>…</p>"})
     check(ELEVENLABS, text, f"{root}/knowledge-base/text")
     check(ELEVENLABS, await elevenlabs.get("/v1/user"), "/v1/user")
+
+
+async def test_elevenlabs_usage_and_voices(simulator: Any, elevenlabs: httpx.AsyncClient) -> None:
+    plan = "/v1/user/subscription"
+    assert check(ELEVENLABS, await elevenlabs.get(plan), plan)["next_character_count_reset_unix"] > 0
+    await simulator.usage("elevenlabs", character_count=5, count=3)
+    assert check(ELEVENLABS, await elevenlabs.get(plan), plan)["character_count"] == 5
+    live = "/v1/convai/analytics/live-count"
+    assert check(ELEVENLABS, await elevenlabs.get(live), live) == {"count": 3}
+    first = check(ELEVENLABS, await elevenlabs.get("/v2/voices?page_size=3"), "/v2/voices")
+    assert (len(first["voices"]), first["has_more"]) == (3, True)
+    rest = await elevenlabs.get(f"/v2/voices?page_size=3&next_page_token={first['next_page_token']}")
+    assert not check(ELEVENLABS, rest, "/v2/voices")["has_more"]
+    voice = first["voices"][0]
+    ids = await elevenlabs.get(f"/v2/voices?voice_ids={voice['voice_id']}&voice_ids=nobody")
+    assert check(ELEVENLABS, ids, "/v2/voices")["voices"] == [voice]
+    found = await elevenlabs.get(f"/v1/voices/{voice['voice_id']}")
+    assert check(ELEVENLABS, found, "/v1/voices/{voice_id}") == voice
+    assert (await elevenlabs.get("/v1/voices/nobody")).status_code == 404
+    for wrong in ("page_size=101", "&".join(["voice_ids=x"] * 101)):
+        assert (await elevenlabs.get(f"/v2/voices?{wrong}")).status_code == 422
 
 
 async def test_elevenlabs_writes(elevenlabs: httpx.AsyncClient) -> None:
