@@ -74,18 +74,20 @@ def exit_code_of_failures(categories: Sequence[str], succeeded: int) -> ExitCode
     return ExitCode.PARTIAL if succeeded else ExitCode.FAILED
 
 
-def emit_json(kind: str, payload: Mapping[str, Any]) -> None:
+def emit_json(kind: str, payload: Mapping[str, Any], *, indent: int | None = 2) -> None:
     """One JSON object on standard output, its contract named first: `"schema": "callboard.<kind>/1"`.
 
-    The shapes are in `app.schemas`, for people and programs with `callboard schema KIND`.
+    The shapes are in `app.schemas`, for people and programs with `callboard schema KIND`. Without an
+    `indent` it is one line.
     """
     document = {"schema": f"callboard.{kind}/1", **payload}
-    write_line(safe_json(json.dumps(document, ensure_ascii=not _is_utf8(sys.stdout), indent=2)))
+    write_line(safe_json(json.dumps(document, ensure_ascii=not _is_utf8(sys.stdout), indent=indent)))
 
 
-def emit_error_json(error: ServiceError, code: int) -> None:
-    """The object `--json` prints when there is no result to print."""
-    emit_json("error", {"error": {**error.as_dict(), "code": error.code}, "exit_code": int(code)})
+def emit_error_json(error: ServiceError, code: int, *, one_line: bool = False) -> None:
+    """The object `--json` prints when there is no result to print; on one line among events of one each."""
+    payload = {"error": {**error.as_dict(), "code": error.code}, "exit_code": int(code)}
+    emit_json("error", payload, indent=None if one_line else 2)
 
 
 def safe_json(text: str) -> str:
@@ -105,6 +107,16 @@ def say_error(error: ServiceError) -> None:
     say(f"{paint('error:', 'red', stream)} {clean_line(error.message)}")
     if error.advice:
         say(f"{paint('  try:', 'cyan', stream)} {clean_line(error.advice)}")
+
+
+def say_degraded(why: str, advice: str = "") -> None:
+    """That a result is less than it could be, and why; nothing when all is well. On standard error."""
+    if not why:
+        return
+    stream = sys.stderr
+    say(f"{paint('degraded:', 'yellow', stream)} {clean_line(why)}")
+    if advice:
+        say(f"{paint('  try:', 'cyan', stream)} {clean_line(advice)}")
 
 
 def write_line(text: str = "") -> None:
@@ -222,10 +234,11 @@ def ago(then: int, now: int) -> str:
 
 
 def plural(count: int, word: str) -> str:
-    """`1 agent`, `2 agents`, `2 companies`."""
+    """`1 agent`, `2 agents`, `2 companies`, `2 days`."""
     if count == 1:
         return f"1 {word}"
-    return f"{count} {word[:-1]}ies" if word.endswith("y") else f"{count} {word}s"
+    changes = word.endswith("y") and word[-2:-1] not in "aeiou"
+    return f"{count} {word[:-1]}ies" if changes else f"{count} {word}s"
 
 
 def seconds(duration_ms: int) -> str:

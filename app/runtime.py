@@ -91,6 +91,7 @@ def _options(paths: Paths, settings: Settings, environ: Mapping[str, str]) -> Se
         metrics_cache_seconds=settings.metrics_cache,
         calls_folder=paths.calls_dir,
         calls_keep_days=settings.calls_keep_days,
+        messages_keep_days=settings.messages_keep_days,
         input_device=settings.input_device,
         output_device=settings.output_device,
         echo_cancellation=settings.echo_cancellation,

@@ -96,6 +96,11 @@ class Settings:
     calls_keep_days: int | None = _setting(
         None, whole(1, 3650, unit="days"), "Days after which recordings of calls are deleted.", shown="kept"
     )
+    messages_keep_days: int = _setting(
+        90,
+        whole(0, 3650, unit="days"),
+        "Days after which texts of messages are deleted, unless a company has its own; 0 keeps them.",
+    )
     input_device: str = _setting(
         "", text("a part of a device's name", bool), "The microphone of calls.", shown="the system's"
     )

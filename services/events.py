@@ -149,6 +149,13 @@ class MessagesChanged(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class MessagesReceived(Event):
+    """Somebody wrote to us: the ids of the messages that came in."""
+
+    ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class BookingsChanged(Event):
     """Bookings were made, changed or cancelled: their ids, or an empty tuple for "read all again"."""
 

@@ -39,6 +39,8 @@ class ServiceOptions:
     calls_folder: Path | None = None
     """Where recordings of calls are kept; None for `calls` beside the secrets file."""
     calls_keep_days: int | None = None
+    messages_keep_days: int = 90
+    """Days for which the texts of messages are kept; 0 for ever."""
     input_device: str = ""
     output_device: str = ""
     echo_cancellation: bool = True

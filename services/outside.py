@@ -96,6 +96,7 @@ class OutsideServices:
             telephony=lambda: self.telephony,
             limiter=self.policies.limiter(),
             timeout=self.options.request_timeout_seconds,
+            keep_days=self.options.messages_keep_days,
         )
 
     @cached_property

@@ -1,4 +1,7 @@
-"""What vendors send by themselves: delivery of messages. The vendor's signature is their authentication."""
+"""What vendors send by themselves: delivery of messages, and messages that people wrote.
+
+The vendor's signature is their authentication.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,7 @@ class MessageHooks(Protocol):
 
 _TEXT: dict[str, Any] = {"content": {"text/plain": {}, "application/json": {}}}
 _RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {"description": "taken", "content": {"text/plain": {}}},
+    200: {"description": "taken", "content": {"text/plain": {}, "text/xml": {}}},
     400: {"description": "not what the vendor sends", **_TEXT},
     401: {"description": "no or a wrong signature", **_TEXT},
     403: {"description": "the wrong token", **_TEXT},
@@ -62,12 +65,12 @@ def router(messages: MessageHooks, public_url: str) -> APIRouter:
 
     @routes.post("/whatsapp", operation_id="whatsapp_events")
     async def whatsapp(request: Request) -> Response:
-        """Delivery on WhatsApp, signed with the app secret."""
+        """Delivery on WhatsApp and what people wrote, signed with the app secret."""
         return _response(await messages.take_whatsapp(_headers(request), await _body(request)))
 
     @routes.post("/twilio/messages", operation_id="twilio_message_status")
     async def twilio(request: Request) -> Response:
-        """Delivery of text messages, signed with the account's token."""
+        """Delivery of text messages and those that came in, signed with the account's token."""
         url = called_url(request, public_url)
         return _response(await messages.take_twilio_status(_headers(request), await _body(request), url))
 

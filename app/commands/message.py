@@ -1,4 +1,4 @@
-"""`callboard message send|list|show|resend|follow`: messages to people, sent at most once each."""
+"""`callboard message send|list|keep|show|resend|follow`: messages to people, sent at most once each."""
 
 from __future__ import annotations
 
@@ -6,6 +6,16 @@ import sys
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING, Any
 
+from app.commands._message_views import (
+    NOT_KEPT,
+    STYLES,
+    as_dict,
+    heard,
+    inbound_dict,
+    print_inbound,
+    print_message,
+    state_of,
+)
 from app.commands._names import find_agent, require_company
 from app.commands._run import with_services
 from app.commands._secrets import ask, can_ask, unlocked
@@ -16,6 +26,7 @@ from app.output import (
     is_terminal,
     iso,
     paint,
+    plural,
     print_table,
     say,
     write_line,
@@ -26,11 +37,11 @@ from services.integrations.messages.model import Channel, MessageState, Template
 from services.text import clean_line
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable
 
     from app.parsing import Subparsers
     from services.container import Services
-    from services.integrations.messages import MessageEventRow, MessageRow
+    from services.integrations.messages import MessageRow
 
 LONGEST_BODY = 1_000_000
 CALL_SECONDS = 7_200.0
@@ -45,18 +56,21 @@ examples:
   callboard message list --state failed
   callboard message show 3f9a                       an id may be shortened
   callboard message resend 3f9a                     the same again, as a new message
+  callboard message list acme --inbound             what people wrote (WhatsApp, SMS; see `serve`)
+  callboard message keep acme --days 30             for how long texts are kept
+"""
+KEEP_HELP = """\
+For how long the texts of messages are kept: sent and received ones, with subjects and the values of
+templates. What is older is deleted by `callboard serve` and the console, at their start and every six hours;
+whom a message reached, when, by what and what became of it stays. Without an option it is shown. Unless a
+company has its own number of days, the setting messages_keep_days counts. The transcripts of calls have a
+retention of their own: calls_keep_days, and callboard company keep.
 """
 SEND_HELP = """\
 Sends by the company's integration for the channel, else a shared one, else the service named in
 COMMUNICATIONS_API_URL; without any it is simulated, and says so. A message is sent at most once: with the
 same --key again the first one is shown. One whose answer was lost is `unknown` and not sent again by itself.
 """
-_STYLES = {
-    MessageState.DELIVERED.value: "green",
-    MessageState.READ.value: "green",
-    MessageState.FAILED.value: "red",
-    MessageState.UNKNOWN.value: "yellow",
-}
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -89,12 +103,22 @@ def add_parser(subparsers: Subparsers) -> None:
     send.add_argument("--json", action="store_true", help="print one JSON object")
     listing = actions.add_parser("list", help="list messages, the newest first")
     listing.add_argument("company", metavar="COMPANY", nargs="?")
+    listing.add_argument("--inbound", action="store_true", help="what people wrote, not what was sent")
     listing.add_argument("--channel", choices=[each.value for each in Channel], help="only these")
     listing.add_argument("--state", choices=[each.value for each in MessageState], help="only these")
     listing.add_argument(
         "--limit", type=positive, default=50, metavar="N", help="at most so many (default 50)"
     )
     listing.add_argument("--json", action="store_true", help="print one JSON object")
+    keep = actions.add_parser(
+        "keep", help="for how long texts of messages are kept", description=KEEP_HELP, epilog=EXAMPLES
+    )
+    keep.add_argument("company", metavar="COMPANY", nargs="?")
+    days = keep.add_mutually_exclusive_group()
+    days.add_argument("--days", type=positive, metavar="N", help="delete its texts after so many days")
+    days.add_argument("--forever", action="store_true", help="never delete its texts")
+    days.add_argument("--default", action="store_true", help="as the setting messages_keep_days says")
+    keep.add_argument("--json", action="store_true", help="print one JSON object")
     _about(actions, "show", "one message with everything that became known of it")
     resend = _about(
         actions, "resend", "send the same again as a new message; asks if the first may have arrived"
@@ -119,7 +143,14 @@ def _about(actions: Subparsers, name: str, text: str) -> ArgumentParser:
 
 
 def run(args: Namespace) -> int:
-    work = {"send": _send, "list": _list, "show": _show, "resend": _resend, "follow": _follow}[args.action]
+    work = {
+        "send": _send,
+        "list": _list,
+        "keep": _keep,
+        "show": _show,
+        "resend": _resend,
+        "follow": _follow,
+    }[args.action]
     outside = args.action in ("send", "resend", "follow")
     return with_services(args, lambda services: work(services, args), vendors=outside)
 
@@ -174,7 +205,7 @@ async def _told(services: Services, row: MessageRow, args: Namespace) -> int:
     if args.json:
         emit_json("message", await _document(services, row))
     else:
-        state = paint(_state(row), _STYLES.get(_state(row), ""))
+        state = paint(state_of(row), STYLES.get(state_of(row), ""))
         whom = f"{row.channel} to {clean_line(row.recipient)} by {clean_line(row.integration)}"
         write_line(f"{row.id[:8]}  {state}  {whom}")
     return _code(row)
@@ -215,6 +246,8 @@ def _code(row: MessageRow) -> int:
 
 async def _list(services: Services, args: Namespace) -> int:
     company = (await require_company(services, args.company)).name if args.company else None
+    if args.inbound:
+        return await _inbound(services, args, company)
     rows = await services.messages.list(
         company,
         channel=Channel(args.channel) if args.channel else None,
@@ -239,23 +272,101 @@ async def _list(services: Services, args: Namespace) -> int:
                 row.channel.value,
                 row.recipient,
                 row.integration,
-                _state(row),
+                state_of(row),
                 row.error.message if row.error else row.remark,
             )
             for row in rows
         ],
-        styles=_STYLES,
+        styles=STYLES,
     )
     return ExitCode.DONE
 
 
+async def _inbound(services: Services, args: Namespace, company: str | None) -> int:
+    """What people wrote."""
+    if args.state:
+        raise UsageError(
+            "Only what was sent has a state", advice="Leave --state or --inbound out", code="usage"
+        )
+    channel = Channel(args.channel) if args.channel else None
+    rows = await services.messages.received(company, channel=channel, limit=args.limit)
+    if args.json:
+        emit_json("inbound-messages", {"messages": [inbound_dict(row) for row in rows]})
+        return ExitCode.DONE
+    if not rows:
+        narrowed = company or args.channel
+        say("No message matches." if narrowed else "Nobody wrote yet. `callboard serve` takes what comes in.")
+        return ExitCode.DONE
+    now = services.clock.now()
+    print_table(
+        ("MESSAGE", "SENT", "COMPANY", "CHANNEL", "FROM", "NAME", "BY", "TEXT"),
+        [
+            (
+                row.id[:8],
+                ago(row.sent_at, now),
+                row.company,
+                row.channel.value,
+                row.sender,
+                row.sender_name,
+                row.integration,
+                heard(row),
+            )
+            for row in rows
+        ],
+        styles={NOT_KEPT: "dim"},
+    )
+    return ExitCode.DONE
+
+
+async def _keep(services: Services, args: Namespace) -> int:
+    company = (await require_company(services, args.company)).name if args.company else None
+    texts = services.messages.texts
+    if args.days or args.forever or args.default:
+        if company is None:
+            raise UsageError("Whose texts is not said", advice="Name the company", code="usage")
+        days = None if args.default else 0 if args.forever else args.days
+        kept = [await texts.set(company, days, actor=_actor())]
+    else:
+        kept = await texts.of(company)
+    if args.json:
+        told = [{"company": each.company, "days": each.days or None, "own": each.own} for each in kept]
+        emit_json("message-retention", {"companies": told})
+        return ExitCode.DONE
+    for each in kept:
+        how_long = f"for {plural(each.days, 'day')}" if each.days else "for ever"
+        why = "" if each.own else " (as the setting messages_keep_days says)"
+        write_line(f"{clean_line(each.company)} keeps texts of messages {how_long}{why}.")
+    if not kept:
+        say("There is no company yet: callboard company add NAME")
+    return ExitCode.DONE
+
+
 async def _show(services: Services, args: Namespace) -> int:
-    row = await services.messages.get(args.message)
+    try:
+        row = await services.messages.get(args.message)
+    except UsageError as error:
+        if error.code != "unknown_message" or not await _show_inbound(services, args):
+            raise
+        return ExitCode.DONE
     if args.json:
         emit_json("message", await _document(services, row))
         return ExitCode.DONE
-    _print(row, await services.messages.events(row.id))
+    print_message(row, await services.messages.events(row.id))
     return ExitCode.DONE
+
+
+async def _show_inbound(services: Services, args: Namespace) -> bool:
+    """Show one that came in; whether there is one of that id."""
+    wanted = args.message.strip().lower()
+    found = await services.messages.received(beginning=wanted, limit=2) if wanted else []
+    if len(found) != 1:
+        return False
+    row = found[0]
+    if args.json:
+        emit_json("inbound-message", {"message": inbound_dict(row)})
+        return True
+    print_inbound(row)
+    return True
 
 
 async def _resend(services: Services, args: Namespace) -> int:
@@ -288,73 +399,12 @@ async def _follow(services: Services, args: Namespace) -> int:
     return _code(row)
 
 
-def _state(row: MessageRow) -> str:
-    """The state in words; what was only simulated never reads as done."""
-    return f"{row.state.value} (simulated)" if row.simulated else row.state.value
-
-
-def _print(row: MessageRow, events: Sequence[MessageEventRow]) -> None:
-    template = row.template
-    facts = [
-        ("message", row.id),
-        ("company", row.company),
-        ("to", f"{row.recipient} by {row.channel}"),
-        ("from", row.sender),
-        ("by", f"{row.integration} ({row.adapter})"),
-        ("state", _state(row) + (", followed" if row.followed else "")),
-        ("remark", row.remark),
-        ("error", row.error.message if row.error else ""),
-        ("try", row.error.advice if row.error else ""),
-        ("their id", row.provider_id),
-        ("again of", row.resend_of),
-        ("subject", row.subject),
-        ("template", f"{template.name} {template.language} {dict(template.parameters)}" if template else ""),
-    ]
-    for name, value in facts:
-        if value:
-            write_line(f"{paint(f'{name:<10}', 'dim')}{clean_line(value)}")
-    write_line()
-    for event in events:
-        detail = f"  {clean_line(event.detail)}" if event.detail else ""
-        write_line(f"{iso(event.at)}  {event.state.value:<9}  {event.source:<6}{detail}".rstrip())
-    if row.body:
-        write_line()
-        for line in row.body.splitlines():
-            write_line(clean_line(line))
-
-
 async def _document(services: Services, row: MessageRow) -> dict[str, Any]:
     steps = [
         {"at": iso(event.at), "state": event.state.value, "source": event.source, "detail": event.detail}
         for event in await services.messages.events(row.id)
     ]
     return {"message": as_dict(row), "events": steps}
-
-
-def as_dict(row: MessageRow) -> dict[str, Any]:
-    """The documented JSON of a message."""
-    return {
-        "id": row.id,
-        "company": row.company,
-        "channel": row.channel.value,
-        "adapter": row.adapter,
-        "integration": row.integration,
-        "agent": row.agent_row,
-        "to": row.recipient,
-        "sender": row.sender,
-        "subject": row.subject,
-        "body": row.body,
-        "template": row.template.as_dict() if row.template else None,
-        "state": row.state.value,
-        "followed": row.followed,
-        "simulated": row.simulated,
-        "remark": row.remark,
-        "provider_id": row.provider_id,
-        "resend_of": row.resend_of or None,
-        "error": row.error.as_dict() if row.error else None,
-        "created_at": iso(row.created_at),
-        "updated_at": iso(row.updated_at),
-    }
 
 
 def _template(args: Namespace) -> Template | None:

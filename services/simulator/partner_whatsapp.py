@@ -9,6 +9,7 @@ about the latter carry no number.
     +15005550003  refused: too fast, 130429
     +15005550004  outside the 24 hours: 131047, reported later      +15005550005  the same, refused at once
     +15005550012  is sent, and nothing more is heard of it
+    +15005550013  gets it, and writes back
 
 Templates: `appointment_reminder` (de, en_US; two places), `hello_world` (en_US, none), `named_greeting` (de;
 the place `name`).
@@ -46,6 +47,7 @@ _AT_ONCE: Final = {
     "15005550005": (131047, 400, "Re-engagement message"),
 }
 _SILENT: Final = "15005550012"
+_TALKATIVE: Final = "15005550013"
 _TEMPLATES: Final = (
     ("appointment_reminder", "de", ("1", "2"), "Ihr Termin am {{1}} um {{2}}"),
     ("appointment_reminder", "en_US", ("1", "2"), "Your appointment on {{1}} at {{2}}"),
@@ -55,6 +57,7 @@ _TEMPLATES: Final = (
 _SENT_MS: Final = 400
 _DELIVERED_MS: Final = 900
 _READ_MS: Final = 2_000
+_REPLY_MS: Final = 3_000
 
 
 @dataclass(slots=True)
@@ -160,6 +163,29 @@ class WhatsApp:
         if digits != _SILENT:
             at(_DELIVERED_MS, lambda: self._report(message, "delivered", known_as_user))
             at(_READ_MS, lambda: self._report(message, "read", known_as_user))
+        if digits == _TALKATIVE:
+            at(_REPLY_MS, lambda: self._answer(message))
+
+    def _answer(self, message: WhatsAppMessage) -> None:
+        self.write(message.recipient, "Thanks, that suits me", reply_to=message.id)
+
+    def write(self, sender: str, text: str, *, name: str = "Robin Example", reply_to: str = "") -> str:
+        """Somebody, a number or a user's id towards the business, writes to it; the message's id."""
+        message_id = f"wamid.SIM{next(self._count):028d}"
+        by_user = bool(_BSUID.fullmatch(sender))
+        digits = sender.removeprefix("+")
+        contact = {"user_id": sender} if by_user else {"wa_id": digits, "user_id": f"US.{digits}"}
+        told: dict[str, Any] = {
+            "id": message_id,
+            "timestamp": str(self._telephone.clock.now() // 1000),
+            "type": "text",
+            "text": {"body": text},
+            **({"from_user_id": sender} if by_user else {"from": digits, "from_user_id": f"US.{digits}"}),
+        }
+        if reply_to:
+            told["context"] = {"from": "15005550100", "id": reply_to}
+        self._post({"contacts": [{"profile": {"name": name}, **contact}], "messages": [told]})
+        return message_id
 
     def _report(
         self,
@@ -169,8 +195,6 @@ class WhatsApp:
         error: tuple[int, str] | None = None,
     ) -> None:
         message.statuses.append(status)
-        if not self.webhook:
-            return
         who = {"recipient_user_id" if known_as_user else "recipient_id": message.recipient.removeprefix("+")}
         told: dict[str, Any] = {
             "id": message.id,
@@ -185,10 +209,16 @@ class WhatsApp:
             told["errors"] = [
                 {"code": code, "title": text, "message": text, "error_data": {"details": f"{text}."}}
             ]
+        self._post({"statuses": [told]})
+
+    def _post(self, found: Json) -> None:
+        """Tell the webhook, if one is set up."""
+        if not self.webhook:
+            return
         value = {
             "messaging_product": "whatsapp",
             "metadata": {"display_phone_number": "15005550100", "phone_number_id": PHONE_NUMBER_ID},
-            "statuses": [told],
+            **found,
         }
         envelope = {
             "object": "whatsapp_business_account",

@@ -10,7 +10,15 @@ import pytest
 
 from app.commands import message as command
 from services.errors import Category, ServiceError, UsageError
-from services.integrations.messages import Channel, MessageEventRow, MessageRow, MessageState, Template
+from services.integrations.messages import (
+    Channel,
+    InboundRow,
+    Kept,
+    MessageEventRow,
+    MessageRow,
+    MessageState,
+    Template,
+)
 from services.model import ErrorInfo
 from tests.app.fakes import NOW, card
 
@@ -42,6 +50,39 @@ FAILED = ErrorInfo("permanent", "Twilio refused it (21211): not valid", "Check t
 LOST = ErrorInfo("timeout", "Twilio did not answer", "It may have been sent: ask the recipient")
 
 
+HEARD = InboundRow(
+    id="b0b1" + "0" * 28,
+    company_id=1,
+    company="acme",
+    channel=Channel.WHATSAPP,
+    integration_id=4,
+    integration="WhatsApp",
+    provider_id="wamid.1",
+    sender="US.1349",
+    sender_user="US.1349",
+    sender_name="Robin\x1b[2J",
+    recipient="+15005550100",
+    kind="text",
+    body="Monday\nsuits me",
+    reply_to="wamid.0",
+    sent_at=NOW,
+    received_at=NOW,
+    text_removed_at=None,
+)
+
+
+@dataclass
+class FakeTexts:
+    kept: list[Kept] = field(default_factory=lambda: [Kept(1, "acme", 90, False)])
+
+    async def of(self, company: str | None = None) -> list[Kept]:
+        return self.kept
+
+    async def set(self, company: str, days: int | None, *, actor: str = "") -> Kept:
+        self.kept = [Kept(1, company, 90 if days is None else days, days is not None)]
+        return self.kept[0]
+
+
 @dataclass
 class FakeMessages:
     row: MessageRow = ROW
@@ -49,6 +90,8 @@ class FakeMessages:
     later: tuple[MessageRow, ...] = ()
     orders: list[dict[str, Any]] = field(default_factory=list)
     needs_yes: bool = False
+    inbound: tuple[InboundRow, ...] = ()
+    texts: FakeTexts = field(default_factory=lambda: FakeTexts())
 
     async def send_message(self, company: str, channel: Channel, to: str, **more: Any) -> MessageRow:
         if self.needs_yes and not more["confirmed"]:
@@ -64,12 +107,18 @@ class FakeMessages:
 
     async def get(self, message_id: str) -> MessageRow:
         if not self.row.id.startswith(message_id):
-            raise UsageError(f"There is no message {message_id!r}", advice="list them")
+            raise UsageError(
+                f"There is no message {message_id!r}", advice="list them", code="unknown_message"
+            )
         return self.row
 
     async def list(self, company: str | None = None, **how: Any) -> list[MessageRow]:
         self.orders.append({"list": company, **how})
         return [self.row] if how["state"] in (None, self.row.state) else []
+
+    async def received(self, company: str | None = None, **how: Any) -> list[InboundRow]:
+        self.orders.append({"received": company, **how})
+        return [row for row in self.inbound if row.id.startswith(how.get("beginning", ""))]
 
     async def events(self, message_id: str) -> list[MessageEventRow]:
         return [MessageEventRow(NOW, MessageState.QUEUED, "send", "")]
@@ -252,3 +301,68 @@ def test_following(callboard, messages):
     assert messages.orders == [{"follow": ROW.id, "seconds": 9.0}]
     messages.later = ()
     assert "not at its end" in callboard("message", "follow", "3f9a").err
+
+
+# -- what people wrote, and for how long texts are kept ------------------------------------------------
+
+
+def test_listing_what_people_wrote(callboard, messages):
+    picture = replace(HEARD, id="c1" + "0" * 30, kind="image", body="", company="")
+    gone = replace(HEARD, id="d2" + "0" * 30, body="", text_removed_at=NOW)
+    messages.inbound = (HEARD, picture, gone)
+    result = callboard("message", "list", "acme", "--inbound", "--channel", "whatsapp", "--limit", "7")
+    assert result.code == 0
+    assert messages.orders == [{"received": "acme", "channel": Channel.WHATSAPP, "limit": 7}]
+    first, second, third = result.out.splitlines()[1:]
+    assert first.startswith("b0b10000")
+    assert "Monday suits me" in first
+    assert "\x1b" not in result.out
+    assert "[image]" in second
+    assert "(not kept any more)" in third
+    told = callboard("message", "list", "--inbound", "--json").json["messages"]
+    assert (told[0]["from"], told[0]["user"], told[0]["company"]) == ("US.1349", "US.1349", "acme")
+    assert (told[1]["company"], told[2]["text_removed_at"] is not None) == (None, True)
+    wrong = callboard("message", "list", "--inbound", "--state", "sent")
+    assert (wrong.code, "Only what was sent has a state" in wrong.err) == (2, True)
+    messages.inbound = ()
+    assert "Nobody wrote yet" in callboard("message", "list", "--inbound").err
+    assert "No message matches" in callboard("message", "list", "acme", "--inbound").err
+
+
+def test_showing_what_somebody_wrote(callboard, messages):
+    messages.inbound = (HEARD,)
+    result = callboard("message", "show", "b0b1")
+    assert result.code == 0
+    assert "Monday\nsuits me\n" in result.out
+    assert "calls itself" in result.out
+    assert callboard("message", "show", "b0b1", "--json").json["message"]["reply_to"] == "wamid.0"
+    assert callboard("message", "show", "ffff").code == 2
+
+
+def test_a_text_that_is_gone(callboard, messages):
+    messages.row = replace(ROW, body="", text_removed_at=NOW)
+    assert "not kept any more" in callboard("message", "show", "3f9a").out
+    told = callboard("message", "show", "3f9a", "--json").json["message"]
+    assert (told["body"], told["text_removed_at"] is not None) == ("", True)
+
+
+def test_for_how_long_texts_are_kept(callboard, messages):
+    assert callboard("message", "keep").out == (
+        "acme keeps texts of messages for 90 days (as the setting messages_keep_days says).\n"
+    )
+    assert callboard("message", "keep", "acme", "--days", "1").out == (
+        "acme keeps texts of messages for 1 day.\n"
+    )
+    assert callboard("message", "keep", "acme", "--forever", "--json").json["companies"] == [
+        {"company": "acme", "days": None, "own": True}
+    ]
+    assert callboard("message", "keep", "acme", "--default").out.endswith("says).\n")
+    for words, said in (
+        (("--days", "3"), "Whose texts is not said"),
+        (("acme", "--days", "0"), "--days"),
+        (("acme", "--days", "3", "--forever"), "not allowed with"),
+        (("nobody", "--days", "3"), "no company"),
+    ):
+        wrong = callboard("message", "keep", *words)
+        assert wrong.code == 2
+        assert said in wrong.err

@@ -71,8 +71,9 @@ def test_iso_is_utc_with_milliseconds():
 
 
 def test_plural():
-    assert [output.plural(n, w) for n, w in ((1, "agent"), (0, "agent"), (2, "company"))] == [
+    assert [output.plural(n, w) for n, w in ((1, "agent"), (0, "agent"), (2, "company"), (2, "day"))] == [
         "1 agent",
         "0 agents",
         "2 companies",
+        "2 days",
     ]

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from services.integrations.messages.model import (
     Channel,
+    InboundRow,
+    Kept,
     MessageEventRow,
     MessageRow,
     MessageState,
@@ -27,6 +29,8 @@ __all__ = [
     "ADAPTERS",
     "Answer",
     "Channel",
+    "InboundRow",
+    "Kept",
     "MessageEventRow",
     "MessageRow",
     "MessageService",

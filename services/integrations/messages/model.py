@@ -138,6 +138,8 @@ class MessageRow:
     created_at: int
     updated_at: int
     next_look_at: int | None
+    text_removed_at: int | None = None
+    """When subject, text and the template's values were deleted for their age."""
 
     @property
     def followed(self) -> bool:
@@ -153,6 +155,62 @@ class MessageEventRow:
     state: MessageState
     source: str
     detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A message that somebody wrote to us, as its vendor reports it; every text cleaned and cut.
+
+    `sender` is a telephone number where it is known, else `sender_user`, the user's id towards the business.
+    """
+
+    channel: Channel
+    provider_id: str
+    sender: str
+    sender_user: str = ""
+    sender_name: str = ""
+    """As the sender calls itself."""
+    recipient: str = ""
+    kind: str = "text"
+    """`text`, or what the vendor calls it: image, audio, button, …"""
+    body: str = ""
+    reply_to: str = ""
+    """The vendor's id of the message that it answers."""
+    sent_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InboundRow:
+    """One stored message that came in. `company` is empty where nobody can tell whose it is."""
+
+    id: str
+    company_id: int | None
+    company: str
+    channel: Channel
+    integration_id: int
+    integration: str
+    provider_id: str
+    sender: str
+    sender_user: str
+    sender_name: str
+    recipient: str
+    kind: str
+    body: str
+    reply_to: str
+    sent_at: int
+    received_at: int
+    text_removed_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """For how many days a company keeps the texts of its messages; 0 for ever."""
+
+    company_id: int
+    company: str
+    days: int
+    own: bool
+    """Whether the company says so itself, not the settings."""
 
 
 FIRST_LOOK_MS: Final = 2_000

@@ -1,4 +1,4 @@
-"""Reports that providers send unasked: checked against every secret that could have signed them, then stored.
+"""What providers send unasked: checked against every secret that could have signed it, then stored.
 
 Nothing is stored of what is not signed, and a report reaches only messages of an integration whose secret
 signed it.
@@ -7,17 +7,21 @@ signed it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from sqlmodel import Session
+
 from services.clock import Clock
 from services.errors import ServiceError, UsageError
+from services.events import EventBus, MessagesReceived
 from services.integrations.messages import adapters as names
-from services.integrations.messages import store, webhooks
-from services.integrations.messages.model import Report
+from services.integrations.messages import inbox, store, webhooks
+from services.integrations.messages.incoming import twilio_message
+from services.integrations.messages.model import Received, Report
 from services.integrations.messages.webhooks import Answer, Reported
 from services.integrations.model import IntegrationInfo, Kind
 from services.security import SecretStore
@@ -37,12 +41,14 @@ class Receiver:
         open_database: Callable[[], Awaitable[Database]],
         open_secrets: Callable[[], Awaitable[SecretStore]],
         integrations: IntegrationService,
+        bus: EventBus,
         clock: Clock,
         take: Callable[[str, Report, str], Awaitable[Any]],
     ) -> None:
         self._open_database = open_database
         self._open_secrets = open_secrets
         self._integrations = integrations
+        self._bus = bus
         self._clock = clock
         self._store = take
 
@@ -77,9 +83,15 @@ class Receiver:
             return webhooks.UNREADABLE
         by_number = {str(info.config.get("phone_number_id", "")): info for info in signers}
         # One app may serve several numbers: the report goes to those of its own number.
-        return await self._stored(
-            ([by_number[number]] if number in by_number else signers, reported) for number, reported in found
-        )
+        reports, messages = [], []
+        for number, each in found:
+            own = by_number.get(number)
+            if isinstance(each, Reported):
+                reports.append(([own] if own is not None else signers, each))
+            elif own is not None:  # else it was written to a number that is none of ours
+                messages.append((own, each))
+        await self._kept(messages)
+        return await self._stored(reports)
 
     async def _twilio(self, headers: Mapping[str, str], body: bytes, url: str) -> Answer:
         if len(body) > webhooks.MOST_BYTES:
@@ -95,6 +107,10 @@ class Receiver:
                 signers.append(info)
         if not signers:
             return webhooks.NOT_SIGNED
+        received = twilio_message(fields)
+        if received is not None:
+            await self._kept([(_addressed(signers, fields), received)])
+            return webhooks.NO_REPLY
         reported = webhooks.read_twilio(fields, urlsplit(url).query)
         return await self._stored([] if reported is None else [(signers, reported)])
 
@@ -131,6 +147,20 @@ class Receiver:
                 await self._store(message_id, reported.report, "report")
         return webhooks.OK
 
+    async def _kept(self, messages: Sequence[tuple[IntegrationInfo, Received]]) -> None:
+        """Store what people wrote, each once however often it is sent."""
+        if not messages:
+            return
+        now = self._clock.now()
+
+        def write(session: Session) -> list[str]:
+            ids = [inbox.keep(session, received, info, now) for info, received in messages]
+            return [each for each in ids if each is not None]
+
+        new = await (await self._open_database()).write(write)
+        if new:
+            self._bus.publish(MessagesReceived(tuple(new)))
+
     async def _of(self, adapter: str) -> list[IntegrationInfo]:
         return [
             info
@@ -141,6 +171,16 @@ class Receiver:
     async def _secret(self, info: IntegrationInfo, name: str) -> str:
         path = f"{info.secret_name}/{name}" if name else info.secret_name
         return await (await self._open_secrets()).get(path) or ""
+
+
+def _addressed(signers: list[IntegrationInfo], fields: Mapping[str, str]) -> IntegrationInfo:
+    """Of several integrations with one Twilio account, the one whose number or service was written to."""
+    for name, field in (("from", "To"), ("messaging_service", "MessagingServiceSid")):
+        wanted = fields.get(field, "").removeprefix("whatsapp:")
+        for info in signers:
+            if wanted and str(info.config.get(name, "")).strip() == wanted:
+                return info
+    return signers[0]
 
 
 async def _answered(work: Awaitable[Answer]) -> Answer:

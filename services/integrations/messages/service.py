@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
@@ -16,10 +17,12 @@ from services.errors import ServiceError, UsageError
 from services.events import EventBus, MessagesChanged
 from services.integrations.effects import Deed, EffectRow, Effects, EffectState, Intent
 from services.integrations.messages import adapters as names
-from services.integrations.messages import store
+from services.integrations.messages import inbox, store
 from services.integrations.messages.following import Follower
+from services.integrations.messages.keeping import KEEP_DAYS, KeptTexts
 from services.integrations.messages.model import (
     Channel,
+    InboundRow,
     MessageEventRow,
     MessageRow,
     MessageState,
@@ -28,12 +31,12 @@ from services.integrations.messages.model import (
     Template,
 )
 from services.integrations.messages.opening import Adapters
-from services.integrations.messages.port import MessageAdapter, cannot_tell, error_info
+from services.integrations.messages.outcomes import lost, never, told
+from services.integrations.messages.port import MessageAdapter, cannot_tell
 from services.integrations.messages.receiving import Receiver
 from services.integrations.messages.webhooks import Answer
 from services.integrations.model import IntegrationInfo, Kind, Resolved
 from services.integrations.orders import again
-from services.model import ErrorInfo
 from services.resilience import Policies, RateLimiter
 from services.security import Secret, SecretStore
 from services.storage import Database
@@ -52,7 +55,6 @@ LOST_AFTER_MS: Final = 150_000
 """After which an order without an end is that of a process that is gone: longer than any may take, while
 requests have their usual time limit.
 """
-MAYBE_SENT: Final = "It may have been sent: ask the recipient before callboard message resend"
 ASKED_FOR_MS: Final = 900_000
 """How long a provider is asked whether it has a message whose answer was lost."""
 
@@ -78,6 +80,7 @@ class MessageService:
         telephony: Callable[[], TelephonyService] | None = None,
         limiter: RateLimiter | None = None,
         timeout: float = 30.0,
+        keep_days: int = KEEP_DAYS,
     ) -> None:
         self._open_database = open_database
         self._integrations = integrations
@@ -85,8 +88,10 @@ class MessageService:
         self._bus = bus
         self._clock = clock
         self._adapters = Adapters(policies, limiter, clock, calls=calls, telephony=telephony, timeout=timeout)
-        self._receiver = Receiver(open_database, open_secrets, integrations, clock, self._take)
+        self._receiver = Receiver(open_database, open_secrets, integrations, bus, clock, self._take)
         self._follower = Follower(self, open_database, clock)
+        self.texts = KeptTexts(open_database, bus, clock, days=keep_days)
+        """For how long texts are kept."""
         # Several attempts and the waits between them, or every step of handing in an e-mail.
         self._lost_after = max(LOST_AFTER_MS, round(5_000 * timeout))
         self._under_way: set[str] = set()
@@ -136,15 +141,15 @@ class MessageService:
             self._under_way.add(effect.id)
             report = await adapter.send(replace(order, id=effect.id))
             outcome.append(report)
-            told = {"state": report.state.value, "sender": report.sender, "detail": report.detail}
-            return Deed(report.provider_id, told, report.simulated)
+            said = {"state": report.state.value, "sender": report.sender, "detail": report.detail}
+            return Deed(report.provider_id, said, report.simulated)
 
         def begin(session: Session, effect: EffectRow) -> None:
             store.insert(session, replace(order, id=effect.id), info, company_id, resend_of)
             _journal(session, order, info, actor, resend_of)
 
         def end(session: Session, effect: EffectRow) -> None:
-            report = outcome[0] if outcome else _told(effect)
+            report = outcome[0] if outcome else told(effect)
             store.apply(session, effect.id, report, "send", self._clock.now(), asked=_asked(info))
 
         try:
@@ -178,6 +183,12 @@ class MessageService:
     async def resend(self, message_id: str, *, actor: str = "", confirmed: bool = False) -> MessageRow:
         """Send the same again as a new message: by explicit order only, whatever became of the first."""
         before = await self.get(message_id)
+        if before.text_removed_at is not None:
+            raise UsageError(
+                "The text of that message is not kept any more",
+                advice="Send it anew: callboard message send",
+                code="text_removed",
+            )
         integration = ""
         if before.integration_id is not None:
             with suppress(UsageError):  # gone meanwhile: what the company has now for the channel
@@ -222,6 +233,22 @@ class MessageService:
             )
         )
 
+    async def received(
+        self,
+        company: str | None = None,
+        *,
+        channel: Channel | None = None,
+        beginning: str = "",
+        limit: int = 50,
+    ) -> Sequence[InboundRow]:
+        """What people wrote to us, the newest first. `beginning`: only those whose id begins so."""
+        company_id = await self._integrations.company_id(company) if company is not None else None
+        return await (await self._open_database()).read(
+            lambda session: inbox.listed(
+                session, company_id=company_id, channel=channel, beginning=beginning, limit=limit
+            )
+        )
+
     async def events(self, message_id: str) -> Sequence[MessageEventRow]:
         """Everything that became known of one message, in that order."""
         return await (await self._open_database()).read(lambda session: store.events(session, message_id))
@@ -229,8 +256,12 @@ class MessageService:
     # -- following --------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Follow every message to its end, and settle what a killed program left, until `aclose`."""
+        """Follow every message to its end, settle what a killed program left and delete old texts.
+
+        Until `aclose`.
+        """
         self._follower.start()
+        await self.texts.start()
 
     async def look(self, message: MessageRow) -> MessageRow:
         """Ask the provider about one message now, unless another process does; its row afterwards.
@@ -274,12 +305,12 @@ class MessageService:
             young = names.can_be_asked(message.adapter) and now - message.created_at < ASKED_FOR_MS
             retry = error.code != "cannot_tell" or young
             if message.state is MessageState.UNKNOWN:  # only when to ask again changes
-                return await self._take(message.id, _lost(error), "settle", retry=retry)
-            state, report = EffectState.UNKNOWN, _lost(error)
+                return await self._take(message.id, lost(error), "settle", retry=retry)
+            state, report = EffectState.UNKNOWN, lost(error)
             cause = "nobody could say whether it was taken over"
         else:
             retry = names.can_be_asked(message.adapter)
-            state, report = (EffectState.DONE, found) if found is not None else (EffectState.FAILED, _never())
+            state, report = (EffectState.DONE, found) if found is not None else (EffectState.FAILED, never())
             cause = "it was found at the provider" if found is not None else "it was never taken over"
         deed = Deed(report.provider_id, {"state": report.state.value}) if state is EffectState.DONE else None
 
@@ -354,6 +385,7 @@ class MessageService:
     async def aclose(self) -> None:
         """Stop following and close every connection."""
         await self._follower.aclose()
+        await self.texts.aclose()
         await self._adapters.aclose()
 
     # -- inside -----------------------------------------------------------------------------------
@@ -432,13 +464,15 @@ def _asked(info: IntegrationInfo) -> bool:
 
 
 def _request(order: Order, info: IntegrationInfo) -> dict[str, Any]:
-    """What makes two requests with one key the same; the text only as its digest."""
-    text = hashlib.sha256(f"{order.subject}\0{order.body}".encode("utf-8", "surrogatepass")).hexdigest()
+    """What makes two requests with one key the same; the text, and a template's values, only as a digest."""
+    template = order.template
+    values = json.dumps(dict(template.parameters), sort_keys=True) if template else ""
+    text = f"{order.subject}\0{order.body}\0{values}".encode("utf-8", "surrogatepass")
     return {
         "channel": order.channel.value,
         "integration": info.name,
-        "text_sha256": text,
-        "template": order.template.as_dict() if order.template else None,
+        "text_sha256": hashlib.sha256(text).hexdigest(),
+        "template": [template.name, template.language] if template else None,
         "agent": order.agent_row,
     }
 
@@ -453,24 +487,3 @@ def _journal(session: Session, order: Order, info: IntegrationInfo, actor: str, 
         cause=f"again after {resend_of}" if resend_of else "",
         after={"company": order.company, "channel": order.channel.value, "integration": info.name},
     )
-
-
-def _told(effect: EffectRow) -> Report:
-    """What a failed or uncertain order makes of its message."""
-    error = effect.error or ErrorInfo("transient", "It is not known what became of it", "")
-    if effect.state is EffectState.FAILED:
-        return Report(MessageState.FAILED, detail=error.message, error=error)
-    # Its own advice may be to try again, which is for what certainly did not happen.
-    return Report(MessageState.UNKNOWN, detail=error.message, error=replace(error, advice=MAYBE_SENT))
-
-
-def _lost(error: ServiceError) -> Report:
-    told = replace(error_info(error), advice=MAYBE_SENT)
-    return Report(MessageState.UNKNOWN, detail=error.message, error=told)
-
-
-def _never() -> Report:
-    error = ErrorInfo(
-        "transient", "It was never taken over", "It is safe to send it again: callboard message resend"
-    )
-    return Report(MessageState.FAILED, detail=error.message, error=error)

@@ -306,4 +306,5 @@ def _row(row: Message, company: str) -> MessageRow:
         created_at=row.created_at,
         updated_at=row.updated_at,
         next_look_at=row.next_look_at,
+        text_removed_at=row.text_removed_at,
     )

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
-from services.integrations.messages.model import MessageState, Report
+from services.integrations.messages.incoming import whatsapp_messages
+from services.integrations.messages.model import MessageState, Received, Report
 from services.integrations.messages.port import error_info, text_of
 from services.resilience.bodies import explain
 
@@ -42,6 +43,8 @@ NOT_SIGNED: Final = Answer(401, b"the signature is missing or wrong")
 FORBIDDEN: Final = Answer(403, b"the token is wrong")
 UNREADABLE: Final = Answer(400, b"the body cannot be read")
 TOO_LARGE: Final = Answer(413, b"the body is too large")
+NO_REPLY: Final = Answer(200, b"<Response></Response>", "text/xml; charset=utf-8")
+"""To Twilio, which sends the plain text of any other answer back to whoever wrote."""
 TRY_AGAIN: Final = Answer(503, b"the report could not be stored, send it again")
 
 
@@ -89,16 +92,16 @@ def hub_signature_fits(secret: str, headers: Mapping[str, str], body: bytes) -> 
     return bool(secret) and same(hub_signature(secret, body), given)
 
 
-def read_whatsapp(body: bytes) -> list[tuple[str, Reported]] | None:
-    """The status reports of a batch, each with the id of the number that sent; None for what is none.
+def read_whatsapp(body: bytes) -> list[tuple[str, Reported | Received]] | None:
+    """The status reports and messages of a batch, each with the id of our number; None for what is none.
 
-    Messages from people and everything unknown are left out. A status names its message, not its recipient:
-    users without a telephone number are reported on like all others.
+    Everything unknown is left out. A status names its message, not its recipient: users without a telephone
+    number are reported on like all others.
     """
     data = _json(body)
     if not isinstance(data, dict):
         return None
-    found: list[tuple[str, Reported]] = []
+    found: list[tuple[str, Reported | Received]] = []
     for entry in _dicts(data.get("entry")):
         for change in _dicts(entry.get("changes")):
             value = change.get("value")
@@ -110,6 +113,7 @@ def read_whatsapp(body: bytes) -> list[tuple[str, Reported]] | None:
                 reported = _whatsapp_status(status)
                 if reported is not None:
                     found.append((number, reported))
+            found += [(number, message) for message in whatsapp_messages(value)]
     return found
 
 
