@@ -177,7 +177,8 @@ def _report(error: ServiceError, words: list[str]) -> int:
 
     code = exit_code_for(error)
     if "--json" in words:
-        emit_error_json(error, code)
+        events = words[:1] == ["serve"] or "--watch" in words
+        emit_error_json(error, code, one_line=events)
     say_error(error)
     return int(code)
 

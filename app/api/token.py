@@ -9,7 +9,7 @@ import socket
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
-from app.settings import TOKEN_VARIABLE, secret_from
+from app.settings import IN_FILE, TOKEN_VARIABLE, secret_from
 from services.errors import ServiceError, UsageError
 from services.security import Secret
 
@@ -26,7 +26,10 @@ SHORTEST: Final = 20
 def token_of(environ: Mapping[str, str]) -> Secret | None:
     """The environment's token. Raises UsageError for one that is no use."""
     found = secret_from(environ, TOKEN_VARIABLE)
-    return None if found is None else Secret(_checked(found, f"The token in {TOKEN_VARIABLE}"))
+    if found is None:
+        return None
+    source = TOKEN_VARIABLE if environ.get(TOKEN_VARIABLE) else f"the file of {TOKEN_VARIABLE}{IN_FILE}"
+    return Secret(_checked(found, f"The token in {source}"))
 
 
 async def find_token(environ: Mapping[str, str], store: SecretStore | None) -> Secret | None:

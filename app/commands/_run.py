@@ -5,12 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import time
 from argparse import Namespace
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from services.container import Services
+
+AGAIN_AFTER = 0.5
+"""Seconds after which a second signal is meant as one: end now."""
 
 
 def open_services(*, demo: bool) -> Services:
@@ -62,17 +68,25 @@ def interruptible() -> Iterator[None]:
 def on_first_signal(act: Callable[[signal.Signals], None], *names: str) -> Iterator[None]:
     """Call `act` on the first of these signals; from then on each ends the process as it always does.
 
-    A signal that is ignored (`nohup`) stays ignored. Where the platform or the thread has no such
-    handlers, plain Ctrl-C remains.
+    Who ends a process and its group (`timeout`, a service manager) sends the same signal twice: within
+    `AGAIN_AFTER` it counts once. A signal that is ignored (`nohup`) stays ignored. Where the platform or the
+    thread has no such handlers, plain Ctrl-C remains.
     """
     loop = asyncio.get_running_loop()
     known: list[signal.Signals] = [getattr(signal, name) for name in names if hasattr(signal, name)]
     watched = [number for number in known if signal.getsignal(number) is not signal.SIG_IGN]
 
     def first(number: signal.Signals) -> None:
+        since = time.monotonic()
+
+        def again(repeated: int, _: FrameType | None) -> None:
+            if time.monotonic() - since >= AGAIN_AFTER:
+                signal.signal(repeated, signal.SIG_DFL)
+                signal.raise_signal(repeated)
+
         for each in watched:
             loop.remove_signal_handler(each)
-            signal.signal(each, signal.SIG_DFL)
+            signal.signal(each, again)
         act(number)
 
     before = {number: signal.getsignal(number) for number in watched}

@@ -8,6 +8,7 @@ import json
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from app.commands import _health, _health_settings
@@ -15,6 +16,9 @@ from app.commands._names import require_company
 from app.commands._run import on_first_signal, with_services
 from app.commands._secrets import can_ask, unlocked
 from app.output import ExitCode, emit_json, is_terminal, iso, paint, print_table, safe_json, say, write_line
+from app.parsing import positive
+from services.errors import UsageError
+from services.text import clean_line
 
 if TYPE_CHECKING:
     from app.parsing import Subparsers
@@ -55,7 +59,7 @@ def add_parser(subparsers: Subparsers) -> None:
     actions = parser.add_subparsers(dest="action", metavar="[ACTION]")
     incidents = actions.add_parser("incidents", help="what was wrong, newest first")
     incidents.add_argument("--check", metavar="CHECK", help="only of this check, such as system:database")
-    incidents.add_argument("--limit", type=int, default=50, metavar="N", help="at most so many (50)")
+    incidents.add_argument("--limit", type=positive, default=50, metavar="N", help="at most so many (50)")
     _options(incidents)
     _health_settings.add_parsers(actions, _options)
 
@@ -65,12 +69,28 @@ def _options(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
+    if args.action is not None:
+        _refuse_idle_options(args)
     if args.action == "incidents":
         return with_services(args, lambda services: _incidents(services, args))
     if args.action is not None:
         return with_services(args, lambda services: _health_settings.run(services, args))
     look = _watch if args.watch else _once
     return with_services(args, lambda services: look(services, args), vendors=True)
+
+
+def _refuse_idle_options(args: Namespace) -> None:
+    """Options of the look at everything do nothing for its actions: say so, rather than ignore them."""
+    given = {"--watch": args.watch, "--all": args.all}
+    if args.action != "alerts":  # which has a kind and a company of its own
+        given |= {"--kind": args.kind, "--company": args.company}
+    idle = [option for option, value in given.items() if value]
+    if idle:
+        raise UsageError(
+            f"{' and '.join(idle)} {'are' if len(idle) > 1 else 'is'} nothing for health {args.action}",
+            advice=f"Leave it out; `callboard health {args.action} --help` lists what there is",
+            code="idle_option",
+        )
 
 
 async def _once(services: Services, args: Namespace) -> int:
@@ -222,7 +242,17 @@ class _Lines:
 
 
 async def _incidents(services: Services, args: Namespace) -> int:
-    found = await services.health.incidents(max(1, args.limit), args.check)
+    found = await services.health.incidents(args.limit, args.check)
+    if args.check and not found:
+        await services.health.check_now([])  # says what there is, probes nothing
+        known = [check.id for check in services.health.view().checks]
+        if args.check not in known:
+            near = get_close_matches(args.check, known, n=1, cutoff=0.5)
+            raise UsageError(
+                f"There is no check {clean_line(args.check)}, and none had an incident",
+                advice=f"Did you mean {near[0]}?" if near else "callboard health --all --json lists them",
+                code="unknown_check",
+            )
     if args.json:
         emit_json("health-incidents", {"incidents": [_health.incident_dict(each) for each in found]})
     elif not found:

@@ -111,13 +111,14 @@ async def _serve(services: Services, args: Namespace, environ: Mapping[str, str]
 
     stop = asyncio.Event()
     with on_first_signal(lambda _: stop.set(), "SIGINT", "SIGTERM", "SIGHUP"):
-        if await services.companies.connections():
+        connected = bool(await services.companies.connections())
+        if connected:
             await unlocked(services)
-        else:
-            say("No company has a connection yet: each sync finds nothing to do until one is added.")
         reporter = Reporter(services, stop, as_json=args.json)
         async with AsyncExitStack() as running:
             api = await _listening(services, args, environ, running) if args.port is not None else None
+            if not connected:
+                say("No company has a connection yet: each sync finds nothing to do until one is added.")
             reporter.started()
             running.enter_context(reporter.listening())
             running.push_async_callback(services.schedule.aclose)
@@ -158,6 +159,8 @@ async def _listening(
     from app.api.token import addresses_of, needs_token, refuse_public
 
     host = args.host or LOOPBACK
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]  # an IPv6 address as it stands in a URL
     addresses = await addresses_of(host, args.port)
     token = await _token(services, environ)
     if needs_token(addresses) and not token:

@@ -53,8 +53,15 @@ DOWN = {
 }
 
 
+OVER = Incident(
+    1, RETELL.id, "Retell", CheckKind.PROVIDER, HealthState.DOWN, "", "503", "", NOW, NOW + 90_000, NOW
+)
+GOES_ON = replace(OVER, id=2, name="Front desk", cause="Retell", ended_at=None, alerted_at=None)
+
+
 @dataclass
 class FakeHealth:
+    past: list[Incident] = field(default_factory=lambda: [OVER, GOES_ON])
     checks: list[CheckView] = field(default_factory=lambda: [RETELL, AGENT, DISK])
     overall: Overall = Overall.HEALTHY
     reason: str = ""
@@ -70,9 +77,7 @@ class FakeHealth:
 
     async def incidents(self, limit=100, check_id=None) -> list[Incident]:
         self.calls.append(("incidents", limit, check_id))
-        kind = CheckKind.PROVIDER
-        over = Incident(1, RETELL.id, "Retell", kind, HealthState.DOWN, "", "503", "", NOW, NOW + 90_000, NOW)
-        return [over, replace(over, id=2, name="Front desk", cause="Retell", ended_at=None, alerted_at=None)]
+        return self.past
 
     async def add_maintenance(self, scope, **given) -> Window:
         self.calls.append(("add", scope, given))
@@ -178,6 +183,30 @@ def test_incidents(callboard, health) -> None:
     assert "1 min 30 s" in out
     assert "held back by Retell" in out
     assert len(callboard("health", "incidents", "--json").json["incidents"]) == 2
+
+
+def test_incidents_of_a_check_that_there_is_not(callboard, health) -> None:
+    health.past = []
+    assert callboard("health", "incidents", "--check", RETELL.id).code == 0
+    mistyped = callboard("health", "incidents", "--check", "system:dsik")
+    assert mistyped.code == 2
+    assert "There is no check system:dsik, and none had an incident" in mistyped.err
+    assert "Did you mean system:disk?" in mistyped.err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["incidents", "--limit", "0"], "'0' is not a whole number from 1 on"),
+        (["--watch", "incidents"], "--watch is nothing for health incidents"),
+        (["--watch", "--all", "rules", "list"], "--watch and --all are nothing for health rules"),
+        (["--company", "acme", "maintenance", "list"], "--company is nothing for health maintenance"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(words, told, callboard, health) -> None:
+    done = callboard("health", *words)
+    assert (done.code, told in done.err) == (2, True)
+    assert not health.calls
 
 
 def test_maintenance(callboard, health) -> None:

@@ -275,6 +275,31 @@ async def test_the_api_answers_until_a_signal(home, number):
     assert all(TOKEN not in path.read_text(errors="replace") for path in Paths(home).log_dir.iterdir())
 
 
+async def test_a_signal_that_comes_twice_at_once_is_one(home):
+    """Who ends a process and its group sends two; what was begun is ended all the same."""
+    async with serving(home, "--port", "0", "--json", **api(home)) as process:
+        await listening_url(process)
+        for _ in range(20):
+            process.send_signal(signal.SIGTERM)
+            await asyncio.sleep(0.001)
+        code, out, _ = await ended(process)
+    assert code == 0
+    assert json.loads(out.splitlines()[-1])["event"] == "stopped"
+
+
+async def test_an_address_of_ipv6_as_it_stands_in_a_url(home):
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        unavailable("IPv6 on this machine")
+    async with serving(home, "--port", "0", "--host", "[::1]", "--json", **api(home)) as process:
+        url, _ = await listening_url(process)
+        assert url.startswith("http://[::1]:")
+        assert (await asked(url, "/livez")).status_code == 200
+        process.send_signal(signal.SIGTERM)
+        assert (await ended(process))[0] == 0
+
+
 async def test_it_says_where_it_listens_and_that_there_is_no_token(home):
     async with serving(home, "--port", "0", **{**api(home), "CALLBOARD_API_TOKEN": ""}) as process:
         said = ""
@@ -308,8 +333,13 @@ async def test_a_port_that_is_taken(home):
         port = str(taken.getsockname()[1])
         async with serving(home, "--port", port, **api(home)) as process:
             code, out, err = await ended(process)
-    assert (code, out) == (1, "")
+        assert (code, out) == (1, "")
+        async with serving(home, "--port", port, "--json", **api(home)) as process:
+            _, out, _ = await ended(process)
     assert f"127.0.0.1:{port} is in use by another program" in err
+    assert "No company" not in err
+    assert json.loads(out)["error"]["code"] == "port_busy"
+    assert out.count("\n") == 1, "a log collector takes one object a line"
 
 
 @pytest.mark.parametrize(
@@ -338,6 +368,14 @@ def test_a_token_that_is_no_use(token, told, monkeypatch, capsys):
     err = capsys.readouterr().err
     assert told in err
     assert token not in err
+
+
+def test_a_token_of_a_file_that_is_no_use_is_told_as_one_of_a_file(tmp_path, monkeypatch, capsys):
+    (tmp_path / "token").write_text("tiny-9x\n")
+    monkeypatch.delenv("CALLBOARD_API_TOKEN", raising=False)
+    monkeypatch.setenv("CALLBOARD_API_TOKEN_FILE", str(tmp_path / "token"))
+    assert main(["serve", "--port", "0"]) == 2
+    assert "The token in the file of CALLBOARD_API_TOKEN_FILE is no use" in capsys.readouterr().err
 
 
 async def test_a_new_token_is_printed_once_kept_and_used(home):
