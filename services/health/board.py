@@ -13,6 +13,7 @@ from typing import Final
 
 from services.health.model import Beat, CheckKind, CheckSpec, CheckView, HealthState, Reading
 from services.health.tally import Tally
+from services.health.vitals import Vitals
 
 BEATS: Final = 60
 """Probes in a heartbeat strip."""
@@ -43,6 +44,8 @@ class Standing:
     last_error_at: int | None = None
     last_error_advice: str = ""
     probing: bool = False
+    vitals: Vitals | None = None
+    """What the process that probes said of its policy; for all others to show."""
     beats: deque[Beat] = field(default_factory=lambda: deque(maxlen=BEATS))
     tally: Tally = field(default_factory=Tally)
 

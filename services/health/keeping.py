@@ -6,7 +6,7 @@ somebody has to be told is told even while the database is away, by the process 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -18,7 +18,9 @@ from services.health.alerts import AlertDesk
 from services.health.board import Board
 from services.health.history import Probe, Stretches
 from services.health.incidents import Incidents, Notice
-from services.health.model import Channel, HealthState, Incident, Reading, Rule, Window
+from services.health.model import Channel, CheckSpec, HealthState, Incident, Reading, Rule, Window
+from services.health.requests import Request, waiting
+from services.health.vitals import Vitals
 
 if TYPE_CHECKING:
     from sqlmodel import Session
@@ -53,15 +55,25 @@ class Exchange:
     probes: list[Probe] = field(default_factory=list)
     newest_probe: int = 0
     told: list[tuple[Incident, bool]] = field(default_factory=list)
+    requests: list[Request] = field(default_factory=list)
 
 
 class Keeping:
     """The memory of one process, and its share of the database's."""
 
     def __init__(
-        self, board: Board, desk: AlertDesk, owner: str, clock: Clock, quiet_ms: int, lease_ms: int
+        self,
+        board: Board,
+        desk: AlertDesk,
+        owner: str,
+        clock: Clock,
+        quiet_ms: int,
+        lease_ms: int,
+        vitals: Callable[[CheckSpec], Vitals | None] = lambda spec: None,
     ) -> None:
+        """`vitals`: what is to be stored of the policy around a check."""
         self._board = board
+        self._vitals = vitals
         self._desk = desk
         self._owner = owner
         self._clock = clock
@@ -78,6 +90,8 @@ class Keeping:
         self._told_from_memory: list[Notice] = []
         self._newest_state = 0
         self._newest_probe = 0
+        self._requests: list[Request] = []
+        self._answers: dict[int, str] = {}
         self._told_at = 0
         self._thinned_at: float | None = None
         self.holder = False
@@ -85,6 +99,11 @@ class Keeping:
         """Who probes, for people."""
         self.lost = False
         """Whether the database could not be used the last time."""
+
+    @property
+    def follows(self) -> bool:
+        """Whether another process probes, and says how things stand."""
+        return bool(self.prober) and not self.holder
 
     @property
     def rules(self) -> dict[str, Rule]:
@@ -116,6 +135,16 @@ class Keeping:
         if self.holder:
             self._touched[check_id] = None
             self._dirty[check_id] = None
+
+    def outdated(self, check_ids: Iterable[str]) -> None:
+        """What is stored of these is no longer so: store it anew, before all else."""
+        if self.holder:
+            self._dirty = {**dict.fromkeys(check_ids), **self._dirty}
+
+    def take_requests(self) -> list[Request]:
+        """What other processes ask of this one."""
+        found, self._requests = self._requests, []
+        return found
 
     def gone(self, check_ids: Iterable[str]) -> None:
         """These are no longer watched."""
@@ -186,6 +215,7 @@ class Keeping:
         self._settings = exchange.settings
         self.holder = exchange.held
         self.prober = _who(exchange.owner, self._owner)
+        self._requests = exchange.requests
         changed: list[str] = []
         if not was_holder:
             changed = self._catch_up(exchange)
@@ -208,7 +238,8 @@ class Keeping:
             if held:
                 store.write(session, batch, now)
                 store.forget_states(session, gone)
-            return Exchange(held, owner, _settings(session))
+            asked = waiting(session, now) if held else []
+            return Exchange(held, owner, _settings(session), requests=asked)
 
         try:
             return await database.write(work)
@@ -216,6 +247,11 @@ class Keeping:
             self._put_back(batch)
             self._gone = [*gone, *self._gone]
             raise
+
+    async def answer(self, database: Database, answers: Mapping[int, str]) -> None:
+        """Say what became of requests, by id, together with how things stand after it."""
+        self._answers.update(answers)
+        self.holder = (await self._lead(database, self._clock.now())).held
 
     async def _follow(self, database: Database, now: int) -> Exchange:
         def read(session: Session) -> Exchange:
@@ -270,6 +306,7 @@ class Keeping:
         self._told_from_memory.clear()
         self._last.clear()
         self._gone.clear()
+        self._answers.clear()
 
     def _batch(self) -> store.Batch:
         states = {}
@@ -278,15 +315,18 @@ class Keeping:
             del self._dirty[check_id]
             standing = self._board.find(check_id)
             if standing is not None:
+                standing.vitals = self._vitals(standing.spec)
                 states[check_id] = store.saved(standing)
-        batch = store.Batch(self._probes, states, list(self._incidents.changed.values()))
-        self._probes = []
+        troubles = list(self._incidents.changed.values())
+        batch = store.Batch(self._probes, states, troubles, self._answers)
+        self._probes, self._answers = [], {}
         self._incidents.changed = {}
         return batch
 
     def _put_back(self, batch: store.Batch) -> None:
         self._probes = (batch.probes + self._probes)[-MOST_WAITING:]
         self._dirty = {**dict.fromkeys(batch.states), **self._dirty}
+        self._answers = {**batch.answers, **self._answers}
         for trouble in batch.troubles:
             self._incidents.changed[id(trouble)] = trouble
 

@@ -25,6 +25,7 @@ from services.events import AgentsChanged, CompaniesChanged, EventBus, Integrati
 from services.health import history, store
 from services.health.alerts import AlertDesk
 from services.health.board import Board
+from services.health.breakers import Breakers
 from services.health.keeping import Keeping
 from services.health.model import (
     Channel,
@@ -38,6 +39,7 @@ from services.health.model import (
     Window,
 )
 from services.health.plan import Catalog, Plan
+from services.health.requests import Act
 from services.health.runner import Job, Probed, Runner
 from services.health.settings import HealthSettings
 from services.health.showing import Showing
@@ -52,6 +54,8 @@ log = logging.getLogger("callboard.health")
 DATABASE: Final = "system:database"
 REBUILD: Final = 60.0
 """Seconds after which what is to be watched is looked up again, word of a change or not."""
+ANSWERS: Final = 4.0
+"""Seconds that another process may take, besides two of its rounds, to do what it is asked for."""
 CHUNK: Final = 50
 """Checks that are taken in or drawn up between two turns of the event loop."""
 
@@ -100,10 +104,18 @@ class HealthService:
         self._options = options
         self._owner = new_owner()
         self._board = Board()
-        self._keeping = Keeping(
-            self._board, desk, self._owner, clock, round(options.quiet * 1000), round(options.lease * 1000)
-        )
         self._showing = Showing(self._board, policies, bus, clock)
+        self._keeping = Keeping(
+            self._board,
+            desk,
+            self._owner,
+            clock,
+            round(options.quiet * 1000),
+            round(options.lease * 1000),
+            self._showing.vitals,
+        )
+        patience = 2 * options.tick + ANSWERS
+        self._breakers = Breakers(self._board, policies, self._keeping, open_database, clock, patience)
         self._settings = HealthSettings(open_database, clock)
         self._runner = Runner(clock, self._took, began=self._began, concurrency=options.concurrency, rng=rng)
         self._plan = Plan((), ())
@@ -173,10 +185,15 @@ class HealthService:
             self._prepared = True
             for kind in (CompaniesChanged, IntegrationsChanged, AgentsChanged):
                 self._subscriptions.append(self._bus.subscribe(kind, lambda _: self._changed()))
-            self._subscriptions.append(self._bus.subscribe(PolicyChanged, lambda _: self._showing.stale()))
+            self._subscriptions.append(self._bus.subscribe(PolicyChanged, self._switched))
 
     def _changed(self) -> None:
         self._outdated = True
+
+    def _switched(self, event: PolicyChanged) -> None:
+        """A breaker opened or closed: those who follow read it in the standing of what is behind it."""
+        self._showing.stale()
+        self._keeping.outdated(spec.id for spec in self._plan.specs if spec.policy == event.name)
 
     async def _keep(self) -> None:
         while not self._closing:
@@ -203,6 +220,7 @@ class HealthService:
                     self._runner.start()
                 elif before and not self._keeping.holder:
                     await self._runner.stop()
+                await self._breakers.obey(self._database)
             except ServiceError as error:
                 changed = self._lost(error)
             # What other processes found out about a breaker that all share.
@@ -302,7 +320,9 @@ class HealthService:
 
     def view(self) -> HealthView:
         """Everything as it is known now. Asks nobody and is made anew only when something changed."""
-        return self._showing.view(started=self._started and self._keeping.holder, prober=self._keeping.prober)
+        keeping = self._keeping
+        started = self._started and keeping.holder
+        return self._showing.view(started=started, prober=keeping.prober, follows=keeping.follows)
 
     async def check_now(self, ids: Sequence[str] | None = None, *, confirm: bool = False) -> HealthView:
         """Probe these checks (None: all) at once and wait for it.
@@ -440,13 +460,21 @@ class HealthService:
         """Send a test over a channel and wait for it. Raises ServiceError saying why it did not arrive."""
         return await self._desk.test(channel_id)
 
-    async def reset_breaker(self, check_id: str) -> None:
-        """Close the breaker of what this check watches. Raises UsageError where it has none."""
-        await self._showing.policy_of(check_id).breaker.reset()
+    async def reset_breaker(self, check_id: str, *, actor: str = "") -> None:
+        """Close the breaker of what this check watches, here and in the process that probes.
 
-    async def trip_breaker(self, check_id: str) -> None:
-        """Open the breaker of what this check watches, as if it had failed. Raises UsageError."""
-        await self._showing.policy_of(check_id).breaker.trip()
+        Raises UsageError where it has none, ServiceError when that process does not answer.
+        """
+        await self._switch(check_id, Act.CLOSE, actor)
+
+    async def trip_breaker(self, check_id: str, *, actor: str = "") -> None:
+        """Open the breaker of what this check watches, as if it had failed; raises like `reset_breaker`."""
+        await self._switch(check_id, Act.OPEN, actor)
+
+    async def _switch(self, check_id: str, act: Act, actor: str) -> None:
+        await self._breakers.force(check_id, act, actor)
+        if self._keeping.follows:
+            await self.tick()  # read how it is now
 
     async def _reread(self) -> None:
         """Go by what an operator just decided."""

@@ -8,13 +8,13 @@ from dataclasses import replace
 from typing import Final
 
 from services.clock import Clock
-from services.errors import ServiceError, UsageError
+from services.errors import ServiceError
 from services.events import EventBus, HealthChanged
 from services.health.board import Board
 from services.health.model import CheckSpec, CheckView, HealthView
 from services.health.overall import judge
-from services.resilience import BreakerState, Budget, Policies, Policy
-from services.text import clean_line
+from services.health.vitals import Vitals
+from services.resilience import BreakerState, Budget, Policies
 
 TOGETHER: Final = 0.1
 """Seconds over which changes are gathered into one event."""
@@ -38,14 +38,19 @@ class Showing:
         self._view: HealthView | None = None
         self._made_at = 0.0
         self._moving = False
+        self._follows = False
         self._changed: set[str] = set()
         self._all_changed = False
         self._timer: asyncio.TimerHandle | None = None
 
-    def view(self, *, started: bool, prober: str) -> HealthView:
-        """Everything as it was last drawn up, with the breakers as they are now."""
+    def view(self, *, started: bool, prober: str, follows: bool) -> HealthView:
+        """Everything as it was last drawn up, with the breakers as they are now.
+
+        `follows`: another process probes; then it is that one's policies that are shown.
+        """
         now = self._clock.monotonic()
-        view = self._view
+        view = self._view if follows is self._follows else None
+        self._follows = follows
         if view is None or (self._moving and now - self._made_at >= COUNTDOWN):
             view = self._view = self._make()
             self._made_at = now
@@ -65,32 +70,37 @@ class Showing:
 
     def _decorated(self, check: CheckView) -> CheckView:
         policy = self._policies.find(check.policy) if check.policy else None
-        if policy is None:
+        standing = self._board.find(check.id)
+        told = standing.vitals if self._follows and standing is not None else None
+        if told is not None:
+            now = self._clock.now()
+            breaker, budgets, rates = told.breaker_at(now), told.budgets_at(now), told.rates
+            if policy is not None:
+                own = policy.breaker.view()
+                if own.shared:
+                    breaker = own
+                elif own.state is not BreakerState.CLOSED:
+                    rates += (("breaker here", f"{own.state.value.replace('_', ' ')} in this process"),)
+        elif policy is not None:
+            breaker, budgets, rates = policy.breaker.view(), self._budgets.get(check.id, ()), policy.rates
+        else:
             return check
-        breaker = policy.breaker.view()
         self._moving = self._moving or breaker.state is not BreakerState.CLOSED
-        budgets = self._budgets.get(check.id, ())
         known = self._shown.get(check.id)
-        with_it = (breaker, budgets, policy.rates)
+        with_it = (breaker, budgets, rates)
         if known is not None and known[0] is check and known[1] == with_it:
             return known[2]
-        made = replace(check, breaker=breaker, budgets=budgets, facts=(*check.facts, *policy.rates))
+        made = replace(check, breaker=breaker, budgets=budgets, facts=(*check.facts, *rates))
         self._shown[check.id] = (check, with_it, made)
         return made
 
-    def policy_of(self, check_id: str) -> Policy:
-        """The policy of what a check watches. Raises UsageError where there is none."""
-        standing = self._board.find(check_id)
-        name = standing.spec.policy if standing is not None else ""
-        policy = self._policies.find(name) if name else None
+    def vitals(self, spec: CheckSpec) -> Vitals | None:
+        """What there is to tell of this process's policy around a check."""
+        policy = self._policies.find(spec.policy) if spec.policy else None
         if policy is None:
-            what = self._board.title(check_id) if standing is not None else clean_line(check_id)
-            raise UsageError(
-                f"{what} has no breaker in this process",
-                advice="only what is called over a network has one, from its first call on",
-                code="no_breaker",
-            )
-        return policy
+            return None
+        budgets = self._budgets.get(spec.id, ())
+        return Vitals(self._clock.now(), policy.breaker.view(), budgets, policy.rates)
 
     async def count_budgets(self, spec: CheckSpec | None) -> None:
         """Look up what is left of the limits around a check."""

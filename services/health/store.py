@@ -18,6 +18,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
 from services.errors import UsageError
+from services.health import requests
 from services.health.board import Standing
 from services.health.history import Probe, beats_of, newest_row, tallies, write_probes
 from services.health.incidents import RANK, Trouble
@@ -32,6 +33,7 @@ from services.health.model import (
     Window,
 )
 from services.health.tally import DAY_MS, Tally
+from services.health.vitals import Vitals, restored
 from services.schedule.ledger import release_lease, take_lease
 from services.storage.tables import (
     AlertChannel,
@@ -60,6 +62,8 @@ class Batch:
     probes: list[Probe] = field(default_factory=list)
     states: dict[str, str] = field(default_factory=dict)
     troubles: list[Trouble] = field(default_factory=list)
+    answers: dict[int, str] = field(default_factory=dict)
+    """What became of requests, by id: empty, or why it could not be done."""
 
 
 @dataclass(slots=True)
@@ -112,6 +116,8 @@ def saved(standing: Standing) -> str:
             "facts": reading.facts,
             "simulated": reading.simulated,
         }
+    if standing.vitals is not None:
+        data["policy"] = standing.vitals.stored()
     return json.dumps(data, ensure_ascii=False, separators=(",", ":"))
 
 
@@ -125,11 +131,17 @@ def restore(standing: Standing, data: Mapping[str, Any]) -> None:
             facts = tuple((str(label), str(value)) for label, value in found["facts"])
             reading = Reading(**{**found, "state": HealthState(found["state"]), "facts": facts})
         values = {name: data[name] for name in _KEPT}
+        vitals = _vitals(data)
     except (KeyError, TypeError, ValueError):
         return  # written by a version that kept other things: the next probe tells
-    standing.state, standing.reading = state, reading
+    standing.state, standing.reading, standing.vitals = state, reading, vitals
     for name, value in values.items():
         setattr(standing, name, value)
+
+
+def _vitals(data: Mapping[str, Any]) -> Vitals | None:
+    found = data.get("policy")
+    return None if found is None else restored(found)
 
 
 def load(session: Session, now: int, check_ids: Sequence[str], most_beats: int) -> Stored:
@@ -187,6 +199,7 @@ def write(session: Session, batch: Batch, now: int) -> None:
     write_states(session, batch.states, now)
     for trouble in batch.troubles:
         write_trouble(session, trouble)
+    requests.write_answers(session, batch.answers, now)
 
 
 # -- incidents --------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from services.errors import ServiceError
-from services.events import AlertRaised, EventBus
+from services.events import AlertRaised, EventBus, PolicyChanged
 from services.health.alerts import AlertDesk
 from services.health.model import Alert, Channel, CheckKind, CheckSpec, HealthState, Reading
 from services.health.plan import Group, Plan
@@ -78,6 +78,7 @@ class Watch:
         self.open: list[HealthService] = []
         self.raised: list[AlertRaised] = []
         self.buses: list[EventBus] = []
+        self.policies_of: list[Policies] = []
 
     async def open_secrets(self) -> MemoryStore:
         return self.secrets
@@ -88,9 +89,13 @@ class Watch:
         start: bool = True,
         name: str = "",
         raised: Callable[[AlertRaised], None] | None = None,
+        own_policies: bool = False,
         **options: float,
     ) -> HealthService:
-        """A service that acts only in `tick` and `check_now`: nothing in it waits for the clock."""
+        """A service that acts only in `tick` and `check_now`: nothing in it waits for the clock.
+
+        `own_policies`: as another process has them; kept in `policies_of`.
+        """
         database = await Database.open(self.where)
         self.databases.append(database)
 
@@ -100,12 +105,16 @@ class Watch:
         bus = EventBus()
         self.buses.append(bus)
         bus.subscribe(AlertRaised, raised or self.raised.append)
-        desk = AlertDesk(opened, self.open_secrets, self.policies, bus, self.clock, sender=self.sender)
+        policies = self.policies
+        if own_policies:
+            policies = Policies(self.clock, on_change=lambda name: bus.publish(PolicyChanged(name)))
+        self.policies_of.append(policies)
+        desk = AlertDesk(opened, self.open_secrets, policies, bus, self.clock, sender=self.sender)
         settings = {"tick": 3600.0, "quiet": 0.0, **options}
         made = HealthService(
             opened,
             self.world,
-            self.policies,
+            policies,
             desk,
             bus,
             self.clock,

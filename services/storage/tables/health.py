@@ -35,6 +35,22 @@ class HealthState(SQLModel, table=True):
     data: str = Field(default="{}", sa_column=text_column())
 
 
+class HealthRequest(SQLModel, table=True):
+    """What a process asks of the one that probes: to close or open a breaker, which is that one's own."""
+
+    __tablename__ = "health_request"
+    __table_args__ = ({"sqlite_autoincrement": True},)
+
+    id: int | None = Field(default=None, primary_key=True)
+    check_id: str
+    act: str
+    actor: str
+    asked_at: int = Field(sa_column=time_column(nullable=False))
+    done_at: int | None = Field(default=None, sa_column=time_column())
+    error: str = Field(default="", sa_column=text_column())
+    """Why it could not be done; empty where it was."""
+
+
 class HealthRollup(SQLModel, table=True):
     """The probes of one check in one period, counted. Times of `length_ms` from `start` on."""
 

@@ -1,4 +1,7 @@
-"""Messages that came in, for how long texts of messages are kept, and by which integration an effect went."""
+"""Messages that came in, for how long texts of messages are kept, by which integration an effect went.
+
+Also what one process asks of the one that probes.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,18 @@ def upgrade() -> None:
     op.add_column("effect", sa.Column("integration_id", sa.Integer(), nullable=True))
     op.add_column("effect", sa.Column("integration", sa.String(), nullable=False, server_default=""))
     op.add_column("message", sa.Column("text_removed_at", sa.BigInteger(), nullable=True))
+    op.create_table(
+        "health_request",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("check_id", sa.String(), nullable=False),
+        sa.Column("act", sa.String(), nullable=False),
+        sa.Column("actor", sa.String(), nullable=False),
+        sa.Column("asked_at", sa.BigInteger(), nullable=False),
+        sa.Column("done_at", sa.BigInteger(), nullable=True),
+        sa.Column("error", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+        sqlite_autoincrement=True,
+    )
     op.create_table(
         "inbound_message",
         sa.Column("id", sa.String(), nullable=False),
