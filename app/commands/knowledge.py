@@ -23,6 +23,7 @@ from app.output import (
     plural,
     print_table,
     say,
+    say_degraded,
     say_error,
     shorten,
     terminal_width,
@@ -223,6 +224,7 @@ async def _search(services: Services, args: Namespace) -> int:
                 "mode": answer.mode.value,
                 "origin": answer.origin,
                 "degraded": answer.degraded,
+                "age_seconds": None if answer.age is None else round(answer.age),
                 "hits": [_hit_dict(hit) for hit in answer.hits],
             },
         )
@@ -238,8 +240,7 @@ async def _search(services: Services, args: Namespace) -> int:
         say("Nothing in the knowledge base fits.")
     origin = "" if answer.origin == "local" else f", by {clean_line(answer.origin)}"
     say(f"Searched by {answer.mode}{origin}.")
-    if answer.degraded:
-        say(f"{paint('degraded:', 'yellow', sys.stderr)} {clean_line(answer.degraded)}")
+    say_degraded(answer.degraded, answer.failure.advice if answer.failure else "")
     return ExitCode.DONE
 
 

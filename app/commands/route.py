@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from app.commands._integrating import actor, keys_ready
 from app.commands._names import require_company
 from app.commands._run import with_services
-from app.output import ExitCode, emit_json, iso, paint, plural, print_table, say, seconds, write_line
+from app.output import ExitCode, emit_json, iso, plural, print_table, say, say_degraded, seconds, write_line
 from app.parsing import positive
 from services.errors import UsageError
 from services.integrations.model import Kind
@@ -74,6 +74,7 @@ async def _route(services: Services, args: Namespace) -> int:
             say("No agent fits.")
         write_line(f"  {clean_line(decision.reason)}")
         say(_how(decision))
+        say_degraded(decision.degraded, decision.error.advice if decision.error else "")
     return ExitCode.DONE if found else ExitCode.FAILED
 
 
@@ -129,11 +130,9 @@ def _how(decision: DecisionRow) -> str:
         sure = f", {decision.confidence:.0%} sure" if decision.confidence is not None else ""
         cost = f", {_cost(decision)}" if decision.cost is not None else ""
         return f"Decided by {clean_line(decision.model)}{sure} in {took}{cost}."
-    if decision.error is not None:
-        advice = f"  try: {clean_line(decision.error.advice)}" if decision.error.advice else ""
-        return f"{paint('degraded:', 'yellow')} decided by rules in {took}.{advice}"
     if decision.source == "rules":
-        return f"Decided by rules in {took}; with a model: callboard integration add openai"
+        model = "; with a model: callboard integration add openai" if decision.error is None else "."
+        return f"Decided by rules in {took}{model}"
     return "callboard sync fetches the agents."
 
 
@@ -180,6 +179,7 @@ def as_dict(row: DecisionRow) -> dict[str, Any]:
         "currency": row.currency,
         "took_ms": row.took_ms,
         "simulated": row.simulated,
+        "degraded": row.degraded,
         "error": row.error.as_dict() if row.error else None,
     }
 

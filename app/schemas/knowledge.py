@@ -83,7 +83,10 @@ DECISION = object_of(
         "currency": TEXT,
         "took_ms": COUNT,
         "simulated": FLAG,
-        "error": or_null({**ERROR, "description": "why the model did not decide"}),
+        "degraded": DEGRADED,
+        "error": or_null(
+            {**ERROR, "description": "why the model did not decide, or had not all of the documents"}
+        ),
     }
 )
 ORCHESTRATOR = object_of(
@@ -117,6 +120,9 @@ SCHEMAS: dict[str, Schema] = {
             "mode": one_of(Mode),
             "origin": {**TEXT, "description": "`local`, or the name of the remote service"},
             "degraded": DEGRADED,
+            "age_seconds": or_null(
+                {**COUNT, "description": "of an earlier answer that stands in; null when it was just found"}
+            ),
             "hits": list_of(HIT),
         }
     ),

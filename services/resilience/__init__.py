@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from services.resilience.breaker import Breaker, BreakerOptions, BreakerState, BreakerView, Outcome
 from services.resilience.deadline import limit_time, time_left
+from services.resilience.fallback import Fallback, Result, Source, because
 from services.resilience.limits import (
     Budget,
     Decision,
@@ -14,7 +15,7 @@ from services.resilience.limits import (
     Subject,
     Windows,
 )
-from services.resilience.policy import Fallback, Policies, Policy, PolicyStats, PolicyView, Result, Source
+from services.resilience.policy import OnWait, Policies, Policy, PolicyStats, PolicyView
 from services.resilience.retry import Attempt, RetryOptions
 from services.resilience.rules import RULES, Rule, advice_of, duration, is_retried, rule_of, trips
 
@@ -31,6 +32,7 @@ __all__ = [
     "Level",
     "Limits",
     "MemoryWindows",
+    "OnWait",
     "Outcome",
     "Policies",
     "Policy",
@@ -44,6 +46,7 @@ __all__ = [
     "Subject",
     "Windows",
     "advice_of",
+    "because",
     "duration",
     "is_retried",
     "limit_time",

@@ -353,6 +353,24 @@ class RateLimiter:
         """Take one from every level that the subject names, or from none."""
         return await self._windows.take(subject, self._limits)
 
+    async def look(self, subject: Subject) -> Decision:
+        """What `take` would answer now. Takes nothing."""
+        budgets = await self.budgets(subject)
+        if not budgets:
+            return Decision(True)
+        full = [each for each in budgets if not each.remaining]
+        tightest = (
+            max(full, key=lambda each: each.frees_in) if full else min(budgets, key=lambda b: b.remaining)
+        )
+        return Decision(
+            not full,
+            tightest.level,
+            tightest.window,
+            tightest.remaining,
+            tightest.frees_in if full else 0.0,
+            tightest.degraded,
+        )
+
     async def budgets(self, subject: Subject) -> list[Budget]:
         """What is left, level by level and window by window."""
         return await self._windows.budgets(subject, self._limits)

@@ -10,15 +10,15 @@ import asyncio
 import random
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Hashable
-from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import TYPE_CHECKING, Final, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from services.clock import Clock
 from services.errors import Category, ServiceError, UsageError
 from services.resilience.breaker import Breaker, BreakerOptions, BreakerState, BreakerView, Outcome
+from services.resilience.deadline import time_left
+from services.resilience.fallback import Fallback, Result, Source, bare
 from services.resilience.limits import Limits, MemoryWindows, RateLimiter, Subject, Windows, limited
 from services.resilience.retry import Attempt, RetryOptions, Sleep, retry
 from services.resilience.rules import advice_of, says_nothing, trips
@@ -27,53 +27,11 @@ if TYPE_CHECKING:
     from services.resilience.shared import SharedStore
 
 T = TypeVar("T")
-_KEPT_VALUES: Final = 256
+OnWait = Callable[[ServiceError], None]
+LONGEST_TURN: Final = 90.0
+"""Seconds that who waits for a turn waits at a time; beyond that somebody has to come back later."""
+_KEPT_VALUES: Final = 64
 _KEPT_DURATIONS: Final = 200
-
-
-class Source(StrEnum):
-    """Where a value came from. Everything but `LIVE` is degraded and must be shown as such."""
-
-    LIVE = "live"
-    FALLBACK = "fallback"
-    STALE = "stale"
-
-
-@dataclass(frozen=True, slots=True)
-class Result(Generic[T]):
-    """A value and how it came about. `age`: seconds since a stale value was live."""
-
-    value: T
-    source: Source = Source.LIVE
-    reason: ServiceError | None = None
-    """Why it is not live."""
-    age: float = 0.0
-
-    @property
-    def degraded(self) -> bool:
-        return self.source is not Source.LIVE
-
-
-@dataclass(frozen=True, slots=True)
-class Fallback(Generic[T]):
-    """What to do instead of failing, tried in this order: the last good value, a function, a value.
-
-    `key` names what is remembered of good answers, the latest 256 of a policy; `max_age` (seconds) bounds how
-    old one may be. It is remembered as it is, not copied: whoever gets a value from `Policy.call` with a key
-    must not change it. If the function fails with a `ServiceError` too, the value is next, else the first
-    failure stands. Wrong use (`UsageError`) is raised all the same: no other answer would be right.
-    """
-
-    key: Hashable = None
-    max_age: float = float("inf")
-    function: Callable[[ServiceError], Awaitable[T]] | None = None
-    value: T | None = None
-    has_value: bool = False
-
-    @classmethod
-    def to(cls, value: T) -> Fallback[T]:
-        """This value, None included."""
-        return cls(value=value, has_value=True)
 
 
 @dataclass(slots=True)
@@ -161,10 +119,7 @@ class Policy:
         stats = self.stats
         stats.calls += 1
         if self.limiter is not None and subject is not None:
-            decision = await self.limiter.take(subject)
-            if not decision.allowed:
-                stats.refused_by_limit += 1
-                raise limited(self.name, decision)
+            await self.take(subject)
         try:
             permit = await self.breaker.admit()
         except ServiceError as refusal:
@@ -200,33 +155,46 @@ class Policy:
         await self.breaker.report(permit, Outcome.SUCCEEDED)
         return value
 
-    async def call(
-        self,
-        work: Callable[[Attempt], Awaitable[T]],
-        fallback: Fallback[T],
-        *,
-        subject: Subject | None = None,
-        write: bool = False,
-        idempotency_key: str | None = None,
-        attempts: int | None = None,
-    ) -> Result[T]:
-        """Like `run`, but with something instead of a failure, marked as such; raises without one."""
+    async def take(self, subject: Subject, *, on_wait: OnWait | None = None) -> None:
+        """Count one act against the limits of its subject; what it sends then names no subject any more.
+
+        Raises `limited`. With `on_wait` a turn that comes within `LONGEST_TURN` is waited for instead; it
+        is told before each wait what is waited for, and for how long by its `retry_after`.
+        """
+        while self.limiter is not None:
+            decision = await self.limiter.take(subject)
+            if decision.allowed:
+                return
+            refusal = limited(self.name, decision)
+            if on_wait is None or decision.retry_after > min(LONGEST_TURN, time_left()):
+                self.stats.refused_by_limit += 1
+                raise refusal
+            on_wait(refusal)
+            await self._sleep(decision.retry_after)
+
+    async def refusal(self, subject: Subject) -> ServiceError | None:
+        """What `take` would raise now; None while there is room. Takes nothing."""
+        if self.limiter is None:
+            return None
+        decision = await self.limiter.look(subject)
+        return None if decision.allowed else limited(self.name, decision)
+
+    async def call(self, work: Callable[[], Awaitable[T]], fallback: Fallback[T]) -> Result[T]:
+        """What `work` returns, or something instead of its failure, marked as such; raises without one.
+
+        `work` asks through this policy, by `run` or by a client of it, once or several times.
+        """
         try:
-            value = await self.run(
-                work, subject=subject, write=write, idempotency_key=idempotency_key, attempts=attempts
-            )
+            value = await work()
         except ServiceError as error:
-            result = await self._instead(fallback, error)
-            if result is None:
-                raise
-            self.stats.degraded += 1
-            return result
-        if fallback.key is not None:
-            self._good[fallback.key] = (value, self._clock.monotonic())
-            self._good.move_to_end(fallback.key)
-            if len(self._good) > _KEPT_VALUES:
-                self._good.popitem(last=False)
-        return Result(value)
+            failure = error
+        else:
+            if fallback.key is not None:
+                self._keep(fallback.key, value)
+            return Result(value)
+        result = self._stale(fallback, failure) or await fallback.instead_of(failure)
+        self.stats.degraded += 1
+        return result
 
     def view(self) -> PolicyView:
         """What is known of it now, without asking anybody."""
@@ -246,20 +214,18 @@ class Policy:
             last_error_at=stats.last_error_at,
         )
 
-    async def _instead(self, fallback: Fallback[T], error: ServiceError) -> Result[T] | None:
-        if isinstance(error, UsageError):
-            return None
+    def _keep(self, key: Hashable, value: object) -> None:
+        self._good[key] = (value, self._clock.monotonic())
+        self._good.move_to_end(key)
+        if len(self._good) > _KEPT_VALUES:
+            self._good.popitem(last=False)
+
+    def _stale(self, fallback: Fallback[T], error: ServiceError) -> Result[T] | None:
         kept = self._good.get(fallback.key) if fallback.key is not None else None
-        if kept is not None:
-            age = self._clock.monotonic() - kept[1]
-            if age <= fallback.max_age:
-                return Result(cast(T, kept[0]), Source.STALE, error, age)
-        if fallback.function is not None:
-            with suppress(ServiceError):
-                return Result(await fallback.function(error), Source.FALLBACK, error)
-        if fallback.has_value:
-            return Result(cast(T, fallback.value), Source.FALLBACK, error)
-        return None
+        if kept is None or isinstance(error, UsageError):
+            return None
+        age = self._clock.monotonic() - kept[1]
+        return Result(cast(T, kept[0]), Source.STALE, bare(error), age) if age <= fallback.max_age else None
 
     def _counted(self, work: Callable[[Attempt], Awaitable[T]]) -> Callable[[Attempt], Awaitable[T]]:
         def counted(attempt: Attempt) -> Awaitable[T]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from array import array
-from typing import Final
+from functools import partial
 
 from sqlalchemy import func, update
 from sqlmodel import Session, col, select
@@ -14,21 +13,16 @@ from services.integrations.knowledge.model import OnProgress, Progress
 from services.integrations.knowledge.vectors import VectorSearch, pack, unit
 from services.integrations.llm.embeddings import Embedder
 from services.resilience import Subject
-from services.resilience.retry import Sleep
 from services.storage import Database
 from services.storage.tables import KnowledgeChunk, KnowledgeSource
-
-LONGEST_PAUSE: Final = 90.0
-"""Seconds a batch waits for room in our own limits; beyond that somebody has to come back later."""
 
 
 class Embedding:
     """One embedding endpoint at work on the knowledge base."""
 
-    def __init__(self, embedder: Embedder, search: VectorSearch, sleep: Sleep) -> None:
+    def __init__(self, embedder: Embedder, search: VectorSearch) -> None:
         self._embedder = embedder
         self._search = search
-        self._sleep = sleep
 
     async def complete(
         self, database: Database, source_id: int, company_id: int, company: str, progress: OnProgress
@@ -70,7 +64,12 @@ class Embedding:
             if not rows:
                 break
             texts = [f"{heading}\n\n{text}" if heading else text for _, heading, text in rows]
-            found = await self._batch(texts, company)
+            waiting = Progress("waiting for room in the limits", total - left + made, total)
+            # Where our own limit has no room, as soon as it has.
+            await self._embedder.policy.take(
+                Subject(account=company), on_wait=partial(_tell, progress, waiting)
+            )
+            found = await self._embedder.embed(texts, unit)
             raw = {row[0]: pack(vector) for row, vector in zip(rows, found, strict=True)}
 
             def put(session: Session, raw: dict[int, bytes] = raw) -> None:
@@ -82,17 +81,6 @@ class Embedding:
             made += len(rows)
             progress(Progress("embedding", total - left + made, total))
         return made > 0
-
-    async def _batch(self, texts: list[str], company: str) -> list[array[float]]:
-        """The vectors of one batch; where our own limit has no room, as soon as it has."""
-        while True:
-            try:
-                return await self._embedder.embed(texts, unit, subject=Subject(account=company))
-            except ServiceError as error:
-                if error.code != "limited" or not error.retry_after or error.retry_after > LONGEST_PAUSE:
-                    raise
-                pause = error.retry_after
-            await self._sleep(pause)
 
     async def nearest(
         self, database: Database, company_id: int, company: str, question: str, limit: int
@@ -130,3 +118,7 @@ class Embedding:
         if not found:
             raise ServiceError("It sent no vector", code="wrong_shape")
         return f"{self._embedder.model}: vectors of {len(found[0])} numbers"
+
+
+def _tell(progress: OnProgress, waiting: Progress, refusal: ServiceError) -> None:
+    progress(waiting)

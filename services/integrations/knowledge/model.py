@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from services.errors import ServiceError
+
 
 class SourceKind(StrEnum):
     """How a document came in, and so whether it can be read again."""
@@ -85,6 +87,10 @@ class Answer:
     origin: str = "local"
     degraded: str = ""
     """Why it is less than it could be (an endpoint or a service is down); empty when all is well."""
+    failure: ServiceError | None = None
+    """What failed, where an endpoint or a service did."""
+    age: float | None = None
+    """Seconds since it was found, where it is an earlier answer; None when it was looked for just now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +111,8 @@ class KnowledgeStatus:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far one document is. `step`: `reading`, `writing`, `embedding`; `total` is 0 while unknown."""
+    """How far one document is. `step`: `reading`, `writing`, `embedding`, what is waited for; `total` is 0
+    while unknown."""
 
     step: str
     done: int = 0

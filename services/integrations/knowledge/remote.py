@@ -22,7 +22,7 @@ from services.http.wire import wrong_shape
 from services.integrations.knowledge.model import Answer, Hit, Mode, Source, SourceKind
 from services.integrations.llm.endpoints import Endpoints, object_of
 from services.integrations.model import Resolved
-from services.resilience import Subject
+from services.resilience import Policy, Subject
 from services.text import clean_line
 
 MOST_HITS: Final = 100
@@ -84,9 +84,10 @@ class RemoteKnowledge:
         call = Call("DELETE", path, params={"company": self._company})
         await self._http.read(call, lambda text: None, write=True, subject=self._subject)
 
-    def degraded(self) -> None:
-        """The caller went on without: counted where the policy is shown."""
-        self._http.policy.stats.degraded += 1
+    @property
+    def policy(self) -> Policy:
+        """What its requests go through."""
+        return self._http.policy
 
 
 def _hits(data: Mapping[str, Any]) -> list[Hit]:

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from sqlmodel import Session, col, select
 
@@ -41,14 +41,18 @@ from services.integrations.llm.embeddings import Embedder
 from services.integrations.llm.endpoints import Endpoints
 from services.integrations.model import Kind, Resolved
 from services.integrations.registry import IntegrationService
-from services.resilience import Policies, RateLimiter
+from services.resilience import Fallback, Policies, RateLimiter, Result
+from services.resilience import Source as Origin
 from services.resilience.retry import Sleep
 from services.storage import Database
 from services.storage.journal import record
 from services.storage.tables import KnowledgeSource
 from services.text import clean_line
 
+T = TypeVar("T")
 MOST_HITS: Final = 100
+REMEMBERED: Final = 900.0
+"""Seconds for which a remote service's answer to a question stands in while it does not answer."""
 _CANDIDATES: Final = 50
 """How many of each ranking are fused, at least."""
 
@@ -78,7 +82,7 @@ class KnowledgeService:
         self._integrations = integrations
         self._bus = bus
         self._clock = clock
-        self._sleep = sleep
+        self._sleep = sleep  # between two tries to read a page
         self._user_agent = user_agent
         self._endpoints = Endpoints(policies, clock, limiter=limiter, user_agent=user_agent, sleep=sleep)
         self._vectors = VectorSearch(vec_path)
@@ -213,16 +217,29 @@ class KnowledgeService:
         remote = await self._remote(company_id, company)
         if remote is None:
             return await self._search_here(company_id, company, question, limit)
-        try:
-            return await remote.search(question, limit)
-        except ServiceError as error:
-            failure = error
-        # What is known here, if anything is, is better than nothing; and it says so.
-        here = await self._search_here(company_id, company, question, limit)
-        if not here.hits:
-            raise failure
-        remote.degraded()
-        return replace(here, degraded=f"{failure.message}; these are from the knowledge base on this machine")
+
+        async def here(error: ServiceError) -> Answer:
+            found = await self._search_here(company_id, company, question, limit)
+            if not found.hits:
+                raise error
+            return found
+
+        # What was found a moment ago, or is known here, is better than nothing; and it says so.
+        result = await remote.policy.call(
+            lambda: remote.search(question, limit),
+            Fallback(
+                key=("search", company_id, question.casefold(), limit), max_age=REMEMBERED, function=here
+            ),
+        )
+        if not result.degraded:
+            return result.value
+        why = result.why("the knowledge base on this machine instead")
+        return replace(
+            result.value,
+            degraded="; ".join(filter(None, (why, result.value.degraded))),
+            failure=result.reason,
+            age=result.age if result.source is Origin.STALE else None,
+        )
 
     async def status(self, company: str) -> KnowledgeStatus:
         """How large it is, and how it is searched."""
@@ -243,7 +260,7 @@ class KnowledgeService:
             await remote.sources(limit=1)
             return "It answers"
         embedder = await Embedder.open(where, self._endpoints)
-        return await Embedding(embedder, self._vectors, self._sleep).probe(where.info.company)
+        return await Embedding(embedder, self._vectors).probe(where.info.company)
 
     # The parts.
 
@@ -337,20 +354,12 @@ class KnowledgeService:
     ) -> Ingested:
         """The source with the vectors it lacks, or with the reason why it lacks them."""
         database = await self._open_database()
-        degraded = ""
-        embedder: Embedder | None = None
-        try:
-            embedder = await self._embedder(company_id)
-            if embedder is not None:
-                embedding = Embedding(embedder, self._vectors, self._sleep)
-                if await embedding.complete(database, source_id, company_id, company, progress):
-                    self._bus.publish(KnowledgeChanged())
-        except VaultLocked:
-            raise
-        except ServiceError as error:
-            if embedder is not None:
-                embedder.degraded()
-            degraded = f"It is found by its words only: {error.message}"
+        made = await self._by_embedder(
+            company_id,
+            lambda embedding: embedding.complete(database, source_id, company_id, company, progress),
+        )
+        if made.value:
+            self._bus.publish(KnowledgeChanged())
 
         def read(session: Session) -> Source | None:
             row = session.get(KnowledgeSource, source_id)
@@ -359,7 +368,27 @@ class KnowledgeService:
         source = await database.read(read)
         if source is None:
             raise ServiceError("The source was removed meanwhile", code="gone")
-        return Ingested(source, changed, degraded)
+        return Ingested(source, changed, made.why("it is found by its words only"))
+
+    async def _by_embedder(
+        self, company_id: int, ask: Callable[[Embedding], Awaitable[T]]
+    ) -> Result[T | None]:
+        """What is asked of the company's embedding endpoint; None without one, or when it fails."""
+        nothing: Fallback[T | None] = Fallback.to(None)
+        try:
+            embedder = await self._embedder(company_id)
+        except VaultLocked:
+            raise
+        except ServiceError as error:  # its key is missing, an option is wrong
+            return await nothing.instead_of(error)
+        if embedder is None:
+            return Result(None)
+        embedding = Embedding(embedder, self._vectors)
+
+        async def work() -> T | None:
+            return await ask(embedding)
+
+        return await embedder.policy.call(work, nothing)
 
     async def _search_here(self, company_id: int, company: str, question: str, limit: int) -> Answer:
         database = await self._open_database()
@@ -367,23 +396,14 @@ class KnowledgeService:
         by_words = await database.read(
             lambda session: store.search_text(session, company_id, question, candidates)
         )
-        by_meaning: list[tuple[int, float]] = []
-        mode, degraded = Mode.TEXT, ""
-        embedder: Embedder | None = None
-        try:
-            embedder = await self._embedder(company_id)
-            if embedder is not None and question:
-                embedding = Embedding(embedder, self._vectors, self._sleep)
-                by_meaning, degraded = await embedding.nearest(
-                    database, company_id, company, question, candidates
-                )
-                mode = Mode.BOTH
-        except VaultLocked:
-            raise
-        except ServiceError as error:
-            if embedder is not None:
-                embedder.degraded()
-            degraded = f"Found by words only: {error.message}"
+        near: Result[tuple[list[tuple[int, float]], str] | None] = Result(None)
+        if question:
+            near = await self._by_embedder(
+                company_id,
+                lambda embedding: embedding.nearest(database, company_id, company, question, candidates),
+            )
+        by_meaning, lacking = near.value or ([], "")
+        mode = Mode.TEXT if near.value is None else Mode.BOTH
         rankings = [[chunk for chunk, _ in ranking] for ranking in (by_words, by_meaning)]
         ranked = reciprocal_rank(rankings if mode is Mode.BOTH else rankings[:1])[:limit]
         words, meaning = dict(by_words), dict(by_meaning)
@@ -395,7 +415,8 @@ class KnowledgeService:
             for chunk, score in ranked
             if chunk in found
         ]
-        return Answer(tuple(hits), mode, degraded=degraded)
+        degraded = near.why("found by words only") or lacking
+        return Answer(tuple(hits), mode, degraded=degraded, failure=near.reason)
 
 
 async def _read(original: Original) -> Document:

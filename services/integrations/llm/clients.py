@@ -20,7 +20,7 @@ from services.integrations.llm.adapters import ANTHROPIC, OPENAI
 from services.integrations.llm.endpoints import Endpoints, number_of, object_of
 from services.integrations.llm.model import Prices, Question, Reply, Usage
 from services.integrations.model import Resolved
-from services.resilience import Subject
+from services.resilience import Policy, Subject
 from services.text import clean_line
 
 MAX_TOKENS: Final = 512
@@ -78,8 +78,10 @@ class LlmClient(Protocol):
         """Ask which models there are, which costs nothing. Raises ServiceError."""
         ...
 
-    def degraded(self) -> None:
-        """The caller went on without."""
+    @property
+    def policy(self) -> Policy:
+        """What its requests go through."""
+        ...
 
 
 class LlmClients:
@@ -147,9 +149,9 @@ class _Client:
             return f"{len(names)} models, {clean_line(self.model)} is not listed"
         return f"{len(names)} models, {clean_line(self.model)} among them"
 
-    def degraded(self) -> None:
-        """The caller went on without: counted where the policy is shown."""
-        self._http.policy.stats.degraded += 1
+    @property
+    def policy(self) -> Policy:
+        return self._http.policy
 
 
 class OpenAiClient(_Client):

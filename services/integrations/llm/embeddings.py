@@ -11,7 +11,7 @@ from services.http.client import Call, Http
 from services.http.wire import wrong_shape
 from services.integrations.llm.endpoints import Endpoints, number_of, object_of
 from services.integrations.model import Resolved
-from services.resilience import Subject
+from services.resilience import Policy, Subject
 
 BATCH: Final = 64
 DIALECT: Final = "openai"
@@ -41,9 +41,16 @@ class Embedder:
         return f"{self._model}/{self._dimensions}" if self._dimensions else self._model
 
     async def embed(
-        self, texts: Sequence[str], make: Callable[[Sequence[float]], array[float]], *, subject: Subject
+        self,
+        texts: Sequence[str],
+        make: Callable[[Sequence[float]], array[float]],
+        *,
+        subject: Subject | None = None,
     ) -> list[array[float]]:
-        """A vector for each text, in order; `make` turns a list of numbers into one. Raises ServiceError."""
+        """A vector for each text, in order; `make` turns a list of numbers into one. Raises ServiceError.
+
+        Without a subject somebody has taken a turn of the limits before.
+        """
         body: dict[str, Any] = {"model": self._model, "input": list(texts), "encoding_format": "float"}
         if self._dimensions:
             body["dimensions"] = self._dimensions
@@ -53,9 +60,10 @@ class Embedder:
 
         return await self._http.read(Call("POST", "/embeddings", body=body), read, subject=subject)
 
-    def degraded(self) -> None:
-        """The caller went on without: counted where the policy is shown."""
-        self._http.policy.stats.degraded += 1
+    @property
+    def policy(self) -> Policy:
+        """What its requests go through."""
+        return self._http.policy
 
 
 def _vectors(

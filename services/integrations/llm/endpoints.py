@@ -50,7 +50,7 @@ class Endpoints:
         key = (info.policy, info.base_url, header)
         kept = self._open.get(key)
         if kept is not None:
-            if kept[0] == where.secret:
+            if kept[0] == where.secret and kept[1].policy is self._policies.find(info.policy):
                 return kept[1]
             await self._open.pop(key)[1].aclose()
         http = Http(

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from services.model import ErrorInfo
+from services.resilience import because
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,17 @@ class DecisionRow:
     took_ms: int
     simulated: bool
     error: ErrorInfo | None
-    """Why the model did not decide; None when it did or when there is none."""
+    """Why the model did not decide; where it did, why it had not all of the documents. None when all is
+    well, and without a model."""
+
+    @property
+    def degraded(self) -> str:
+        """Why the decision is less than it could be, in words; empty when all is well."""
+        if self.error is None:
+            return ""
+        by_rules = self.source is DecisionSource.RULES
+        instead = "rules instead of the model" if by_rules else "not all of the company's documents"
+        return because(instead, self.error.message)
 
 
 @dataclass(frozen=True, slots=True)

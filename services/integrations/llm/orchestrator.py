@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from sqlmodel import Session
@@ -30,7 +30,7 @@ from services.integrations.llm.model import (
 from services.integrations.llm.prompt import answer_of, repaired, routing_question
 from services.integrations.model import Kind, Resolved
 from services.integrations.registry import IntegrationService
-from services.resilience import Policies, RateLimiter, RetryOptions, Subject
+from services.resilience import Fallback, Policies, RateLimiter, Result, RetryOptions, Subject
 from services.resilience.retry import Sleep
 from services.security import redact
 from services.storage import Database
@@ -71,6 +71,7 @@ class _Outcome:
     cost: float | None = None
     currency: str = ""
     error: ServiceError | None = None
+    """Why the model did not decide; where it did, why it had not all of the documents."""
 
 
 class Orchestrator:
@@ -147,9 +148,8 @@ class Orchestrator:
 
         company, candidates = await database.read(read)
         started = self._clock.monotonic()
-        passages = await self._passages(company, asked) if with_knowledge and candidates else ()
         told = redact(clean(context or "")).strip()
-        outcome = await self._decide(company, company_id, candidates, asked, told, passages, actor)
+        outcome = await self._decide(company, company_id, candidates, asked, told, with_knowledge, actor)
         took = round((self._clock.monotonic() - started) * 1000)
         return await self._store(database, company_id, company, asked, actor, outcome, took)
 
@@ -199,41 +199,52 @@ class Orchestrator:
         candidates: Sequence[Candidate],
         request: str,
         context: str,
-        passages: Sequence[str],
+        with_knowledge: bool,
         actor: str,
     ) -> _Outcome:
         spent = _Spent()
         if not candidates:
             nobody = Choice(None, "The company has no agents yet")
             return _Outcome(nobody, DecisionSource.NONE, spent)
-        client: LlmClient | None = None
+
+        async def by_rules(error: ServiceError) -> Choice:
+            return _by_rules(candidates, request, "by rules instead of the model")
+
+        rules_instead = Fallback(function=by_rules)
         try:
             where = await self._where(company_id)
             if where.built_in:
-                return _by_rules(candidates, request, "no language model is configured", spent)
+                choice = _by_rules(candidates, request, "by rules, because no language model is configured")
+                return _Outcome(choice, DecisionSource.RULES, spent)
             client = await self._clients.open(where)
-            subject = Subject(account=company, user=actor)
-            choice = await _by_model(client, candidates, request, context, passages, subject, spent)
-        except ServiceError as error:
-            failure = error
-        else:
-            cost = client.prices.cost(spent.usage)
-            return _Outcome(choice, DecisionSource.MODEL, spent, cost, client.prices.currency)
-        if client is not None:
-            client.degraded()
-        cost = client.prices.cost(spent.usage) if client is not None else None
-        currency = client.prices.currency if client is not None else ""
-        return _by_rules(candidates, request, failure.message, spent, cost, currency, failure)
+        except ServiceError as error:  # its key is missing, an option is wrong
+            result = await rules_instead.instead_of(error)
+            return _Outcome(result.value, DecisionSource.RULES, spent, error=result.reason)
+        documents = await self._passages(company, request) if with_knowledge else Result(())
+        subject = Subject(account=company, user=actor)
+        result = await client.policy.call(
+            lambda: _by_model(client, candidates, request, context, documents.value, subject, spent),
+            rules_instead,
+        )
+        return _Outcome(
+            result.value,
+            DecisionSource.RULES if result.degraded else DecisionSource.MODEL,
+            spent,
+            client.prices.cost(spent.usage),
+            client.prices.currency,
+            result.reason or documents.reason,
+        )
 
-    async def _passages(self, company: str, request: str) -> tuple[str, ...]:
+    async def _passages(self, company: str, request: str) -> Result[tuple[str, ...]]:
         """What the company's documents say about it; a knowledge base that is down keeps nobody waiting."""
+        nothing: Fallback[tuple[str, ...]] = Fallback.to(())
         if self._knowledge is None:
-            return ()
+            return Result(())
         try:
             answer = await self._knowledge().search(company, request, limit=_PASSAGES)
-        except ServiceError:
-            return ()
-        return tuple(f"{hit.title}: {hit.text}" for hit in answer.hits)
+        except ServiceError as error:
+            return await nothing.instead_of(error)
+        return Result(tuple(f"{hit.title}: {hit.text}" for hit in answer.hits), reason=answer.failure)
 
     async def _store(
         self,
@@ -325,17 +336,6 @@ def _no_answer(client: LlmClient, reply: Reply) -> ServiceError:
     )
 
 
-def _by_rules(
-    candidates: Sequence[Candidate],
-    request: str,
-    why: str,
-    spent: _Spent,
-    cost: float | None = None,
-    currency: str = "",
-    error: ServiceError | None = None,
-) -> _Outcome:
+def _by_rules(candidates: Sequence[Candidate], request: str, how: str) -> Choice:
     choice = rules.choose(candidates, request)
-    because = why if error is None else f"the model could not ({why})"
-    reason = f"{choice.reason}; decided by rules, because {because}"
-    told = Choice(choice.candidate, reason, choice.confidence)
-    return _Outcome(told, DecisionSource.RULES, spent, cost, currency, error)
+    return replace(choice, reason=f"{choice.reason}; decided {how}")

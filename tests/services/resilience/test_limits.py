@@ -215,6 +215,27 @@ async def test_a_limiter_asks_for_the_three_levels(fake_time: FakeTime) -> None:
     assert (error.code, error.category, error.retry_after) == ("limited", Category.RATE_LIMIT, 60.0)
 
 
+@pytest.mark.parametrize("seed", range(5))
+async def test_a_look_ahead_is_what_a_take_would_answer(fake_time: FakeTime, seed: int) -> None:
+    rng = random.Random(seed)
+    limiter = RateLimiter(
+        MemoryWindows(fake_time), account=Limits(6, 20, 50, 3), agent=Limits(4, 9, 0, 0), user=NONE
+    )
+    for _ in range(300):
+        fake_time.seconds += rng.choice((0.0, 0.3, 1.0, 20.0, 700.0))
+        ahead = await limiter.look(ACME)
+        assert await limiter.look(ACME) == ahead  # and takes nothing
+        taken = await limiter.take(ACME)
+        if taken.allowed:
+            assert (ahead.allowed, ahead.level, ahead.window) == (True, taken.level, taken.window)
+            assert ahead.remaining == taken.remaining + 1
+        else:
+            assert ahead == taken
+    assert await RateLimiter(MemoryWindows(fake_time), account=NONE, agent=NONE, user=NONE).look(
+        ACME
+    ) == Decision(True)
+
+
 # -- exactness ------------------------------------------------------------------------------------
 
 gaps = st.one_of(

@@ -262,35 +262,100 @@ async def test_cancelled_between_attempts_counts_nothing_against_it(world: World
     assert policy.breaker.view().failures == 0
 
 
+# -- turns ----------------------------------------------------------------------------------------
+
+
+def limited_policy(world: World, **limits: int) -> Policy:
+    most = Limits(**{"minute": 0, "hour": 0, "day": 0, "burst": 0, **limits})
+    return world.policies.of(
+        "It", limiter=world.policies.limiter(account=most, agent=NO_LIMIT, user=NO_LIMIT)
+    )
+
+
+async def test_an_act_of_several_requests_is_counted_once(world: World) -> None:
+    policy = limited_policy(world, minute=2)
+    await policy.take(ACME)
+    assert await policy.run(answers("yes")) == "yes"
+    assert await policy.run(answers("yes")) == "yes"
+    assert await policy.refusal(ACME) is None
+    await policy.take(ACME)
+    refused = await policy.refusal(ACME)
+    with pytest.raises(ServiceError) as caught:
+        await policy.take(ACME)
+    assert refused is not None
+    assert refused.message == caught.value.message
+    assert (
+        (caught.value.code, caught.value.retry_after) == ("limited", refused.retry_after) == ("limited", 60)
+    )
+    assert "this account has used up what it may ask within one minute" in caught.value.message
+    assert policy.stats.refused_by_limit == 1
+    assert policy.breaker.view().failures == 0
+
+
+async def test_who_waits_for_a_turn_gets_it_and_is_told(world: World) -> None:
+    policy = limited_policy(world, minute=2)
+    told: list[ServiceError] = []
+    for _ in range(5):
+        await policy.take(ACME, on_wait=told.append)
+    assert [each.retry_after for each in told] == [60, 60]
+    assert world.time.slept == [60, 60]
+    assert policy.stats.refused_by_limit == 0
+
+
+async def test_a_turn_that_comes_too_late_is_not_waited_for(world: World) -> None:
+    policy = limited_policy(world, hour=1)
+    told: list[ServiceError] = []
+    await policy.take(ACME, on_wait=told.append)
+    with pytest.raises(ServiceError, match="within one hour; room again in 60 min"):
+        await policy.take(ACME, on_wait=told.append)
+    assert not told
+    assert world.time.slept == []
+
+
+async def test_without_limits_there_is_always_room(world: World) -> None:
+    policy = world.policies.of("It")
+    await policy.take(ACME)
+    assert await policy.refusal(ACME) is None
+
+
 # -- fallback -------------------------------------------------------------------------------------
 
 
+def through(policy: Policy, *outcomes: object) -> Callable[[], Awaitable[Any]]:
+    """Work that asks by the policy, once."""
+    work = answers(*outcomes)
+    return lambda: policy.run(work)
+
+
 async def test_a_live_value_is_marked_as_such(world: World) -> None:
-    result = await world.policies.of("It").call(answers("yes"), Fallback.to("no"))
+    policy = world.policies.of("It")
+    result = await policy.call(through(policy, "yes"), Fallback.to("no"))
     assert (result.value, result.source, result.degraded, result.reason) == ("yes", Source.LIVE, False, None)
+    assert result.why("no") == ""
 
 
 async def test_the_last_good_value_with_its_age(world: World) -> None:
     policy = world.policies.of("It")
-    fallback: Fallback[str] = Fallback(key="rooms", max_age=60)
-    await policy.call(answers("three rooms"), fallback)
-    world.time.seconds += 42
+    fallback: Fallback[str] = Fallback(key="rooms", max_age=90)
+    await policy.call(through(policy, "three rooms"), fallback)
+    world.time.seconds += 62
     error = failing(Category.AUTHENTICATION)
-    result = await policy.call(answers(error), fallback)
+    result = await policy.call(through(policy, error), fallback)
     assert (result.value, result.source, result.age, result.degraded) == (
         "three rooms",
         Source.STALE,
-        42,
+        62,
         True,
     )
     assert result.reason is error
+    assert result.why("no rooms") == "as of 62 s ago, because the line is dead"
     assert policy.stats.degraded == 1
-    world.time.seconds += 19
+    world.time.seconds += 29
     with pytest.raises(ServiceError) as caught:
-        await policy.call(answers(error), fallback)
+        await policy.call(through(policy, error), fallback)
     assert caught.value is error
     with pytest.raises(ServiceError):
-        await policy.call(answers(error), Fallback(key="other rooms"))
+        await policy.call(through(policy, error), Fallback(key="other rooms"))
 
 
 async def test_a_function_then_a_value(world: World) -> None:
@@ -303,26 +368,41 @@ async def test_a_function_then_a_value(world: World) -> None:
     async def no_rule(reason: ServiceError) -> str:
         raise ServiceError("No rule fits")
 
-    result = await policy.call(answers(error), Fallback(function=rules, value="v", has_value=True))
+    both: Fallback[str] = Fallback(function=rules, value="v", has_value=True)
+    result = await policy.call(through(policy, error), both)
     assert (result.value, result.source) == ("by rule: The line is dead", Source.FALLBACK)
-    result = await policy.call(answers(error), Fallback(function=no_rule, value="v", has_value=True))
+    assert result.why("rules instead of it") == "rules instead of it, because the line is dead"
+    # What fails before there is a policy is treated alike.
+    assert await both.instead_of(error) == result
+    result = await policy.call(through(policy, error), Fallback(function=no_rule, value="v", has_value=True))
     assert (result.value, result.source, result.reason) == ("v", Source.FALLBACK, error)
     with pytest.raises(ServiceError, match="The line is dead"):
-        await policy.call(answers(error), Fallback(function=no_rule))
+        await policy.call(through(policy, error), Fallback(function=no_rule))
 
 
 async def test_none_can_be_the_value_instead(world: World) -> None:
-    result: Any = await world.policies.of("It").call(answers(failing(Category.PERMANENT)), Fallback.to(None))
+    policy = world.policies.of("It")
+    result: Any = await policy.call(through(policy, failing(Category.PERMANENT)), Fallback.to(None))
     assert result.value is None
     assert result.degraded
+
+
+async def test_work_that_asks_several_times_is_one_call(world: World) -> None:
+    policy = world.policies.of("It")
+
+    async def twice() -> str:
+        return await policy.run(answers("a")) + await policy.run(answers("b"))
+
+    assert (await policy.call(twice, Fallback.to(""))).value == "ab"
+    assert (policy.stats.calls, policy.stats.degraded) == (2, 0)
 
 
 async def test_the_stale_value_comes_first_and_serves_an_open_breaker_too(world: World) -> None:
     policy = world.policies.of("It")
     fallback = Fallback(key="k", value="fixed", has_value=True)
-    await policy.call(answers("good"), fallback)
+    await policy.call(through(policy, "good"), fallback)
     await fail(policy, 5)
-    result = await policy.call(answers("better"), fallback)
+    result = await policy.call(through(policy, "better"), fallback)
     assert (result.value, result.source) == ("good", Source.STALE)
     assert result.reason is not None
     assert result.reason.code == "breaker_open"
@@ -330,19 +410,41 @@ async def test_the_stale_value_comes_first_and_serves_an_open_breaker_too(world:
 
 @pytest.mark.parametrize("error", [UsageError("No such agent"), KeyError("a fault of ours")])
 async def test_wrong_use_and_faults_of_ours_are_not_covered_up(world: World, error: Exception) -> None:
+    policy = world.policies.of("It")
+    fallback = Fallback(key="k", value="v", has_value=True)
+    await policy.call(through(policy, "good"), fallback)
     with pytest.raises(type(error)):
-        await world.policies.of("It").call(answers(error), Fallback.to("v"))
+        await policy.call(through(policy, error), fallback)
+
+
+async def test_a_result_keeps_nothing_of_the_call_alive(world: World) -> None:
+    policy = world.policies.of("It")
+
+    class Large:
+        pass
+
+    seen: list[weakref.ref[Large]] = []
+
+    async def work() -> str:
+        large = Large()
+        seen.append(weakref.ref(large))
+        return await policy.run(answers(failing(Category.PERMANENT)))
+
+    result = await policy.call(work, Fallback.to("v"))
+    gc.collect()
+    assert result.degraded
+    assert seen[0]() is None
 
 
 async def test_good_values_are_remembered_up_to_a_number(world: World) -> None:
     policy = world.policies.of("It")
     for number in range(300):
-        await policy.call(answers(number), Fallback(key=number))
-    assert len(policy._good) == 256
-    result = await policy.call(answers(failing(Category.PERMANENT)), Fallback(key=299))
+        await policy.call(through(policy, number), Fallback(key=number))
+    assert len(policy._good) == 64
+    result = await policy.call(through(policy, failing(Category.PERMANENT)), Fallback(key=299))
     assert result.value == 299
     with pytest.raises(ServiceError):
-        await policy.call(answers(failing(Category.PERMANENT)), Fallback(key=0))
+        await policy.call(through(policy, failing(Category.PERMANENT)), Fallback(key=0))
 
 
 # -- what is seen ---------------------------------------------------------------------------------

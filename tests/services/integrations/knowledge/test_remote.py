@@ -68,7 +68,11 @@ async def test_while_it_is_down_the_local_one_answers_and_says_so(tmp_path, simu
         answer = await world.knowledge.search("acme", "pool")
         assert (answer.mode, answer.origin) == (Mode.TEXT, "local")
         assert answer.hits[0].title == "Local notes"
-        assert "these are from the knowledge base on this machine" in answer.degraded
+        assert answer.degraded.startswith(
+            "the knowledge base on this machine instead, because http-knowledge (acme) answered 503"
+        )
+        assert answer.failure is not None
+        assert answer.age is None
         with pytest.raises(ServiceError) as caught:
             await world.knowledge.search("acme", "zebra")
         assert "503" in caught.value.message or "http-knowledge" in caught.value.message
@@ -79,6 +83,30 @@ async def test_while_it_is_down_the_local_one_answers_and_says_so(tmp_path, simu
         await policy.breaker.reset()
         assert (await world.knowledge.search("acme", "dogs")).mode is Mode.REMOTE
         assert (await world.knowledge.search("globex", "pool")).origin == "local"
+
+
+async def test_while_it_is_down_an_earlier_answer_stands_in_with_its_age(tmp_path, simulator, fake_time):
+    where = f"{simulator.partners_url}/knowledge"
+    async with world_on(tmp_path, fake_time) as world:
+        await world.knowledge.ingest_text("acme", "Dogs bark.", title="Local notes")
+        await world.integrations.add("http-knowledge", company="acme", base_url=where, secret=CANARY)
+        live = await world.knowledge.search("acme", "May I bring dogs?")
+        assert (live.degraded, live.age, live.failure) == ("", None, None)
+        await simulator.fault("503:knowledge")
+        fake_time.seconds += 240
+        answer = await world.knowledge.search("acme", "may I bring DOGS?")
+        assert answer.hits == live.hits
+        assert (answer.mode, answer.origin) == (Mode.REMOTE, "http-knowledge (acme)")
+        assert answer.age == pytest.approx(240, abs=30)
+        assert "as of" in answer.degraded
+        assert "ago, because http-knowledge (acme) answered 503" in answer.degraded
+        # Not of another question, number or company, and not for ever.
+        other = await world.knowledge.search("acme", "May I bring dogs?", limit=2)
+        assert other.origin == "local"
+        with pytest.raises(ServiceError):
+            await world.knowledge.search("acme", "zebra")
+        fake_time.seconds += 700
+        assert (await world.knowledge.search("acme", "May I bring dogs?")).origin == "local"
 
 
 async def test_a_wrong_key_and_its_probe(tmp_path, simulator, caplog):

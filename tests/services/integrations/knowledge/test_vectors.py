@@ -148,10 +148,10 @@ async def test_the_endpoint_is_down(world, simulator):
     answer = await world.knowledge.search("acme", "rooms")
     assert [hit.heading for hit in answer.hits] == ["Guide > Rooms"]
     assert answer.mode is Mode.TEXT
-    assert answer.degraded.startswith("Found by words only: embeddings (acme)")
+    assert answer.degraded.startswith("found by words only, because embeddings (acme)")
     other = await world.knowledge.ingest_text("acme", "Parking is free", title="y")
     assert other.changed
-    assert other.degraded.startswith("It is found by its words only: ")
+    assert other.degraded.startswith("it is found by its words only, because embeddings (acme)")
     view = next(view for view in world.policies.views() if view.name == "embeddings (acme)")
     assert view.stats.degraded == 2
     # Later, what is missing is made up for, and the text is not written again.
@@ -221,10 +221,14 @@ async def test_who_is_cancelled_goes_on_where_it_was_left(world, simulator):
 
 async def test_batches_keep_within_our_own_limits(tmp_path, simulator, fake_time):
     limiter = RateLimiter(MemoryWindows(fake_time), account=Limits(minute=2, hour=0, day=0, burst=0))
+    seen = []
     async with world_on(tmp_path, fake_time, limiter=limiter, sleep=fake_time.sleep) as world:
         await embeddings(world, simulator, batch="1")
-        done = await world.knowledge.ingest_text("acme", GUIDE, title="x", markdown=True)
+        done = await world.knowledge.ingest_text(
+            "acme", GUIDE, title="x", markdown=True, progress=seen.append
+        )
     assert done.degraded == ""
+    assert [(each.done, each.total) for each in seen if each.step.startswith("waiting")] == [(2, 4)]
     assert max(fake_time.slept) > 50
 
 

@@ -168,6 +168,37 @@ async def test_passages_of_the_knowledge_base_help(routing: Routing):
     assert "Wallbox faults" not in (await routing.asked())[1]["messages"][-1]["content"]
 
 
+async def test_documents_that_cannot_be_asked_are_done_without_and_it_says_so(routing: Routing):
+    await routing.model()
+    where = f"{routing.simulator.partners_url}/knowledge"
+    await routing.world.integrations.add("http-knowledge", company="acme", base_url=where, secret=KEY)
+    await routing.simulator.fault("503:knowledge")
+    decision = await routing.orchestrator.route("acme", "my invoice", with_knowledge=True)
+    assert (decision.agent_name, decision.source) == ("Billing", DecisionSource.MODEL)
+    assert decision.degraded.startswith(
+        "not all of the company's documents, because http-knowledge (acme) answered 503"
+    )
+    assert await routing.orchestrator.decisions("acme") == [decision]
+    assert (await routing.orchestrator.stats("acme")).success_share == 1.0
+    # Where rules have to decide besides, that is what is told.
+    await routing.simulator.fault("500:llm")
+    decision = await routing.orchestrator.route("acme", "my invoice", with_knowledge=True)
+    assert decision.degraded.startswith("rules instead of the model, because openai (acme) ")
+
+
+async def test_a_model_whose_key_is_missing_is_stood_in_for(routing: Routing):
+    await routing.model()
+    await routing.world.integrations.add(
+        "anthropic", company="globex", config={"model": "sim-1"}, secret="canary-0123456789"
+    )
+    [other] = [each for each in await routing.world.integrations.list("globex") if each.company == "globex"]
+    await routing.world.database.write(lambda session: add_agents(session, "globex"))
+    await routing.world.secrets.delete(other.secret_name)
+    decision = await routing.orchestrator.route("globex", "my invoice")
+    assert (decision.agent_name, decision.source) == ("Billing", DecisionSource.RULES)
+    assert decision.degraded.startswith("rules instead of the model, because no API key is stored for")
+
+
 # Without one
 
 
@@ -192,7 +223,9 @@ async def test_rules_decide_when_the_model_fails(routing: Routing, adapter, faul
     await routing.simulator.fault(fault)
     decision = await routing.orchestrator.route("acme", "my invoice is wrong")
     assert (decision.agent_name, decision.source) == ("Billing", DecisionSource.RULES)
-    assert "decided by rules, because the model could not" in decision.reason
+    assert decision.reason.endswith("; decided by rules instead of the model")
+    assert decision.degraded.startswith("rules instead of the model, because ")
+    assert f"{adapter} (acme)" in decision.degraded
     assert decision.error is not None
     assert decision.error.advice
     assert category in (None, decision.error.category)
@@ -217,7 +250,7 @@ async def test_a_model_that_will_not(routing: Routing, adapter, reply, code):
     await routing.say(reply)
     decision = await routing.orchestrator.route("acme", "my invoice")
     assert (decision.agent_name, decision.source) == ("Billing", DecisionSource.RULES)
-    assert code in decision.reason
+    assert code in decision.degraded
     assert decision.cost, "it cost all the same"
 
 
@@ -246,7 +279,7 @@ async def test_an_open_breaker_is_not_asked(routing: Routing):
     await routing.simulator.reset_stats()
     decision = await routing.orchestrator.route("acme", "my invoice")
     assert decision.source is DecisionSource.RULES
-    assert "is not asked for now" in decision.reason
+    assert "is not asked for now" in decision.degraded
     assert (await routing.simulator.stats())["partners"]["requests"] == 0
 
 
@@ -271,7 +304,7 @@ async def test_no_model_is_configured(stored: Routing):
     decision = await stored.orchestrator.route("acme", "Ich möchte einen Tisch reservieren")
     assert (decision.agent_name, decision.source) == ("Rezeption", DecisionSource.RULES)
     assert decision.reason.endswith("decided by rules, because no language model is configured")
-    assert (decision.error, decision.model, decision.cost) == (None, "", None)
+    assert (decision.error, decision.degraded, decision.model, decision.cost) == (None, "", "", None)
     stats = await stored.orchestrator.stats()
     assert (stats.endpoint, stats.simulated, stats.cost_unknown_today) == ("", False, 0)
 
