@@ -13,7 +13,7 @@ import logging
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Any, Final, Protocol
 
-from app.api.documents import check_document
+from app.check_json import check_document
 from services.clock import Clock
 from services.errors import ServiceError
 from services.health.model import CheckView, HealthView, Overall

@@ -7,15 +7,12 @@ number, taking one away or changing its meaning raises it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
-from typing import Any, Final
+from typing import Final
 
 from app import __version__
+from app.check_json import Document, check_document, facts, masked
 from app.output import iso
 from services.health.model import Beat, CheckKind, CheckView, HealthState, HealthView, Overall
-from services.security import redact
-
-Document = dict[str, Any]
 
 MOST_PROBLEMS: Final = 100
 """How many checks that are not well the overall document lists; it counts all."""
@@ -43,7 +40,7 @@ def health(view: HealthView) -> Document:
         "schema": "callboard.api.health/1",
         "status": up_or_down(view),
         "overall": view.overall.value,
-        "reason": _masked(view.reason),
+        "reason": masked(view.reason),
         "version": __version__,
         "watching": view.started,
         "watched_by": view.prober,
@@ -132,67 +129,11 @@ def counts(checks: Iterable[CheckView]) -> dict[str, int]:
     return found
 
 
-def check_document(check: CheckView) -> Document:
-    """One check, without its history."""
-    breaker = check.breaker
-    return {
-        "id": check.id,
-        "kind": check.kind.value,
-        "name": check.name,
-        "company": check.company,
-        "state": check.state.value,
-        "since": iso(check.since),
-        "checked_at": iso(check.checked_at),
-        "next_at": iso(check.next_at),
-        "message": _masked(check.message),
-        "advice": _masked(check.advice),
-        "category": check.category,
-        "took_ms": check.took_ms,
-        "simulated": check.simulated,
-        "failures": check.failures,
-        "failure_threshold": check.failure_threshold,
-        "held_by": check.held_by,
-        "dependents": check.dependents,
-        "critical": check.critical,
-        "uptime_24h": check.uptime_24h,
-        "uptime_30d": check.uptime_30d,
-        "p50_ms": check.p50_ms,
-        "p95_ms": check.p95_ms,
-        "breaker": breaker
-        and {
-            "state": breaker.state.value,
-            "failures": breaker.failures,
-            "reopens_in": breaker.reopens_in,
-            "shared": breaker.shared,
-            "degraded": breaker.degraded,
-        },
-        "budgets": [
-            {
-                "level": budget.level.value,
-                "window": budget.window,
-                "limit": budget.limit,
-                "used": budget.used,
-                "remaining": budget.remaining,
-                "frees_in": budget.frees_in,
-            }
-            for budget in check.budgets
-        ],
-        "maintenance_until": iso(check.maintenance_until),
-        "last_error": {
-            "message": _masked(check.last_error),
-            "advice": _masked(check.last_error_advice),
-            "at": iso(check.last_error_at),
-        }
-        if check.last_error
-        else None,
-    }
-
-
 def detail_document(check: CheckView) -> Document:
     """One check with its facts and its latest probes, oldest first."""
     return {
         **check_document(check),
-        "facts": [{"label": label, "value": _masked(value)} for label, value in check.facts],
+        "facts": facts(check),
         "beats": [_beat(beat) for beat in check.beats],
     }
 
@@ -209,16 +150,7 @@ def _problem(check: CheckView) -> Document:
         "company": check.company,
         "state": check.state.value,
         "since": iso(check.since),
-        "message": _masked(check.message),
-        "advice": _masked(check.advice),
+        "message": masked(check.message),
+        "advice": masked(check.advice),
         "held_by": check.held_by,
     }
-
-
-@lru_cache(maxsize=4096)
-def _masked(text: str) -> str:
-    """What came from a vendor's answer may quote a key.
-
-    Kept, as a thousand agents say the same few sentences: a key is known before a vendor can quote it.
-    """
-    return redact(text) if text else ""

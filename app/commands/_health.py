@@ -6,13 +6,14 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from app.check_json import check_document, facts
 from app.output import cell_width, is_terminal, iso, paint, shorten, terminal_width
 from services.text import clean_line
 
 if TYPE_CHECKING:
     from services.health.model import Channel, CheckView, Incident, Overall, Rule, Window
 
-GLYPHS = {"up": "●", "pending": "○", "degraded": "▲", "down": "✗", "maintenance": "◆"}
+GLYPHS = {"up": "●", "pending": "○", "degraded": "▲", "down": "✗", "maintenance": "‖"}
 STYLES = {"up": "green", "pending": "dim", "degraded": "yellow", "down": "red", "maintenance": "cyan"}
 OVERALL = {
     "healthy": ("●", "green"),
@@ -25,54 +26,8 @@ NAME = 2
 
 
 def check_dict(check: CheckView) -> dict[str, Any]:
-    """The documented JSON of a check."""
-    breaker = check.breaker
-    return {
-        "id": check.id,
-        "kind": check.kind.value,
-        "name": check.name,
-        "company": check.company,
-        "state": check.state.value,
-        "since": iso(check.since),
-        "checked_at": iso(check.checked_at),
-        "next_at": iso(check.next_at),
-        "message": check.message,
-        "advice": check.advice,
-        "category": check.category,
-        "took_ms": _rounded(check.took_ms),
-        "facts": [{"label": label, "value": value} for label, value in check.facts],
-        "simulated": check.simulated,
-        "failures": check.failures,
-        "failure_threshold": check.failure_threshold,
-        "critical": check.critical,
-        "held_by": check.held_by,
-        "depends_on": list(check.depends_on),
-        "dependents": check.dependents,
-        "uptime_24h": check.uptime_24h,
-        "uptime_30d": check.uptime_30d,
-        "p50_ms": _rounded(check.p50_ms),
-        "p95_ms": _rounded(check.p95_ms),
-        "breaker": None
-        if breaker is None
-        else {
-            "state": breaker.state.value,
-            "failures": breaker.failures,
-            "reopens_in_s": round(breaker.reopens_in, 1),
-            "shared": breaker.shared,
-        },
-        "budgets": [
-            {
-                "level": budget.level.value,
-                "window": budget.window,
-                "limit": budget.limit,
-                "used": budget.used,
-            }
-            for budget in check.budgets
-        ],
-        "maintenance_until": iso(check.maintenance_until),
-        "last_error": check.last_error,
-        "last_error_at": iso(check.last_error_at),
-    }
+    """The documented JSON of a check, with what it depends on."""
+    return {**check_document(check), "facts": facts(check), "depends_on": list(check.depends_on)}
 
 
 def incident_dict(incident: Incident) -> dict[str, Any]:
@@ -126,13 +81,6 @@ def rule_dict(rule: Rule) -> dict[str, Any]:
         "failure_threshold": rule.failure_threshold,
         "slow_ms": rule.slow_ms,
     }
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 1)
-
-
-# -- for people -------------------------------------------------------------------------------------
 
 
 def panels(

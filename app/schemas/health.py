@@ -9,10 +9,27 @@ from services.resilience import BreakerState, Level
 STATE = one_of(HealthState)
 MILLISECONDS: Schema = {"type": "number", "minimum": 0}
 SHARE: Schema = {"type": "number", "minimum": 0, "maximum": 1}
+SECONDS: Schema = {"type": "number", "minimum": 0, "description": "seconds"}
 BREAKER = object_of(
-    {"state": one_of(BreakerState), "failures": COUNT, "reopens_in_s": MILLISECONDS, "shared": FLAG}
+    {
+        "state": one_of(BreakerState),
+        "failures": COUNT,
+        "reopens_in": SECONDS,
+        "shared": FLAG,
+        "degraded": {**FLAG, "description": "shared, but the store is lost: this process counts alone"},
+    }
 )
-BUDGET = object_of({"level": one_of(Level), "window": TEXT, "limit": COUNT, "used": COUNT})
+BUDGET = object_of(
+    {
+        "level": one_of(Level),
+        "window": TEXT,
+        "limit": COUNT,
+        "used": COUNT,
+        "remaining": COUNT,
+        "frees_in": SECONDS,
+    }
+)
+LAST_ERROR = object_of({"message": TEXT, "advice": TEXT, "at": or_null(TIME)})
 CHECK = object_of(
     {
         "id": {**TEXT, "description": "stable, made of words: provider:acme/retell, system:database"},
@@ -42,8 +59,7 @@ CHECK = object_of(
         "breaker": or_null(BREAKER),
         "budgets": list_of(BUDGET),
         "maintenance_until": or_null(TIME),
-        "last_error": TEXT,
-        "last_error_at": or_null(TIME),
+        "last_error": or_null(LAST_ERROR),
     }
 )
 INCIDENT = object_of(

@@ -171,9 +171,21 @@ def test_a_part_is_judged_by_itself(callboard, health) -> None:
 
 
 def test_json_has_everything(callboard, health) -> None:
-    health.checks = [replace(RETELL, **DOWN)]
-    (check,) = callboard("health", "--json").json["checks"]
-    assert check["breaker"] == {"state": "open", "failures": 0, "reopens_in_s": 12.0, "shared": False}
+    canary = "sk_live_51Hx8canaryCANARY0123456789"
+    health.checks = [
+        replace(RETELL, **{**DOWN, "message": f"wrong key {canary}", "last_error": f"no {canary}"})
+    ]
+    done = callboard("health", "--json")
+    (check,) = done.json["checks"]
+    assert canary not in done.out
+    assert check["breaker"] == {
+        "state": "open",
+        "failures": 0,
+        "reopens_in": 12.0,
+        "shared": False,
+        "degraded": False,
+    }
+    assert check["last_error"]["message"].startswith("no ")
     assert check["facts"] == [{"label": "lines", "value": "3 of 20"}]
 
 
