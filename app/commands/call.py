@@ -8,26 +8,24 @@ and `/deny` do what the keys of the call screen do. Ctrl-C hangs up; twice ends 
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from app.commands._call_report import Printer
 from app.commands._names import find_agent
 from app.commands._run import on_first_signal, with_services
 from app.commands._secrets import ask, can_ask, unlocked
 from app.commands._stdin import StdinLines
-from app.output import ExitCode, is_terminal, paint, safe_json, say, say_error, seconds, write_line
-from services.calls.model import END_WORDS, EndReason, TransportKind
+from app.output import ExitCode, is_terminal, say, say_error, write_line
+from services.calls.model import EndReason, TransportKind
 from services.errors import ServiceError, UsageError
 from services.text import clean_line
 
 if TYPE_CHECKING:
     from app.parsing import Subparsers
-    from services.calls.messages import Ended, Message
     from services.calls.model import Brief
     from services.calls.service import CallRequest, Preparation
     from services.calls.session import CallSession
@@ -37,23 +35,6 @@ ANSWER_SECONDS = 30.0
 """How long a line waits for the agent's answer before the next one is sent."""
 QUIET_SECONDS = 0.6
 """How long the agent must have nothing more to say before a scripted line is sent."""
-EXIT_CODES: Mapping[EndReason, ExitCode] = {
-    EndReason.INVALID_NUMBER: ExitCode.USAGE,
-    EndReason.MAYBE_PLACED: ExitCode.PARTIAL,
-    EndReason.AUTHENTICATION: ExitCode.DENIED,
-    **dict.fromkeys(
-        (
-            EndReason.BUSY,
-            EndReason.NO_ANSWER,
-            EndReason.DECLINED,
-            EndReason.CANCELLED,
-            EndReason.NOT_ALLOWED,
-            EndReason.OVERRIDE_REFUSED,
-            EndReason.MISSING_VARIABLE,
-        ),
-        ExitCode.BLOCKED,
-    ),
-}
 DESCRIPTION = """\
 Talk to an agent: by microphone, over WebRTC, by phone, typed, or against a script (mock, which needs no
 agent). The call is recorded in a folder of its own; `callboard calls` lists and shows them.
@@ -286,7 +267,7 @@ async def _talk(session: CallSession, args: Namespace) -> int:
     def alone() -> None:
         tasks.append(asyncio.create_task(session.end(detail="nobody reads the output"), name="hang up"))
 
-    printer = _Printer(session, args.json, alone)
+    printer = Printer(session, args.json, alone)
     session.subscribe_messages(printer)
     tasks.append(asyncio.create_task(_speak(session, args), name="lines"))
     if args.max_seconds:
@@ -398,95 +379,3 @@ def _has_answered(session: CallSession, first: bool) -> bool:
             return False
     # Nothing was said yet: an agent may wait for the user to begin.
     return first and session.now_ms() - session.live.live_at > 2_000
-
-
-class _Printer:
-    """What is printed of a call: JSON lines, or the transcript as it becomes final.
-
-    `alone` is called once when nobody reads the output any more.
-    """
-
-    def __init__(self, session: CallSession, as_json: bool, alone: Callable[[], None]) -> None:
-        self._session = session
-        self._json = as_json
-        self._alone = alone
-        self._closed: BrokenPipeError | None = None
-        self._shown: set[int] = set()
-        if as_json:
-            self._line({"t": 0, "kind": "call", "folder": str(session.folder), "agent": session.target.name})
-        else:
-            say(f"Calling {clean_line(session.target.name)} over {session.kind}. Ctrl-C hangs up.")
-
-    def __call__(self, t: int, message: Message) -> None:
-        if self._closed is not None:
-            return
-        try:
-            if self._json:
-                from services.calls.messages import encode
-
-                self._line({"t": t, **encode(message)})
-            else:
-                self._transcript()
-        except BrokenPipeError as error:
-            self._closed = error
-            self._alone()
-
-    def _transcript(self) -> None:
-        from services.calls.archive import LABELS, clock_text, entry_text
-        from services.calls.live import Who
-
-        for entry in list(self._session.live.entries)[-24:]:
-            if entry.final and entry.n not in self._shown:
-                self._shown.add(entry.n)
-                if entry.who is Who.USER and entry.typed and is_terminal(sys.stdin):
-                    continue  # it stands there already
-                label = paint(f"{LABELS[entry.who]:<5}", "cyan" if entry.who is Who.AGENT else "dim")
-                write_line(f"{clock_text(entry.t)}  {label}  {clean_line(entry_text(entry))}")
-        sys.stdout.flush()
-
-    def finish(self, ended: Ended) -> int:
-        """The summary; returns the exit code. Raises BrokenPipeError when nobody reads it."""
-        if self._closed is not None:
-            raise self._closed
-        session, live = self._session, self._session.live
-        code = exit_code_of(ended.reason)
-        p50, p95 = live.latency_percentile(0.5), live.latency_percentile(0.95)
-        lasted = live.duration(session.now_ms())
-        if self._json:
-            self._line(
-                {
-                    "t": session.now_ms(),
-                    "kind": "summary",
-                    "reason": ended.reason.value,
-                    "detail": ended.detail,
-                    "by": ended.by,
-                    "duration_ms": lasted,
-                    "turns": live.agent_turns,
-                    "interruptions": live.interruptions,
-                    "p50_ms": p50,
-                    "p95_ms": p95,
-                    "folder": str(session.folder),
-                    "exit_code": int(code),
-                }
-            )
-            return code
-        self._transcript()
-        detail = f": {clean_line(ended.detail)}" if ended.detail else ""
-        say(
-            f"{END_WORDS[ended.reason].capitalize()}{detail} · {seconds(lasted)} · {live.agent_turns} answers"
-            + (f" · p50 {p50:,} ms, p95 {p95:,} ms" if p50 is not None and p95 is not None else "")
-        )
-        say(f"recording: {session.folder}")
-        return code
-
-    def _line(self, data: Mapping[str, Any]) -> None:
-        document = {"schema": "callboard.call-event/1", "call": self._session.id, **data}
-        write_line(safe_json(json.dumps(document, ensure_ascii=True, default=str)))
-        sys.stdout.flush()
-
-
-def exit_code_of(reason: EndReason) -> ExitCode:
-    """The exit code an end stands for."""
-    if reason.well:
-        return ExitCode.DONE
-    return EXIT_CODES.get(reason, ExitCode.FAILED)
