@@ -142,6 +142,10 @@ ACTIONS: tuple[Action, ...] = (
     ),
     Action("row_up", ("up",), "up", "One line up.", "Move", COMPANIES, 0, False),
     Action("row_down", ("down", "j"), "down", "One line down.", "Move", COMPANIES, 0, False),
+    Action("rows_up", ("pageup",), "page up", "One screen up.", "Move", COMPANIES, 0, False),
+    Action("rows_down", ("pagedown",), "page down", "One screen down.", "Move", COMPANIES, 0, False),
+    Action("first_row", ("home", "g"), "first", "To the first line.", "Move", COMPANIES, 0, False),
+    Action("last_row", ("end", "G"), "last", "To the last line.", "Move", COMPANIES, 0, False),
     Action("home", ("escape", "q"), "agents", "Back to the agents.", "Companies", COMPANIES, 30),
     *HEALTH_ACTIONS,
     # -- activity ---------------------------------------------------------------------------------
@@ -164,10 +168,12 @@ ACTIONS: tuple[Action, ...] = (
         12,
     ),
     Action("copy_row", ("y",), "copy", "Copy this line, with the whole error.", "Activity", ACTIVITY, 14),
-    Action("line_up", ("up", "k"), "up", "One line up.", "Move", ACTIVITY, 0, False),
-    Action("line_down", ("down", "j"), "down", "One line down.", "Move", ACTIVITY, 0, False),
-    Action("lines_up", ("pageup",), "page up", "One screen up.", "Move", ACTIVITY, 0, False),
-    Action("lines_down", ("pagedown",), "page down", "One screen down.", "Move", ACTIVITY, 0, False),
+    Action("row_up", ("up", "k"), "up", "One line up.", "Move", ACTIVITY, 0, False),
+    Action("row_down", ("down", "j"), "down", "One line down.", "Move", ACTIVITY, 0, False),
+    Action("rows_up", ("pageup",), "page up", "One screen up.", "Move", ACTIVITY, 0, False),
+    Action("rows_down", ("pagedown",), "page down", "One screen down.", "Move", ACTIVITY, 0, False),
+    Action("first_row", ("home", "g"), "first", "To the first line.", "Move", ACTIVITY, 0, False),
+    Action("last_row", ("end", "G"), "last", "To the last line.", "Move", ACTIVITY, 0, False),
     Action(
         "leave", ("escape", "q"), "back", "Back to the runs, then to the agents.", "Activity", ACTIVITY, 30
     ),

@@ -11,6 +11,7 @@ from screens.actions import ACTIVITY, bindings_of
 from screens.frame import Console, Frame
 from screens.glyphs import STATE_TONE, State, Tone
 from screens.live import Changes
+from screens.table_keys import TableKeys
 from screens.textfit import display, sentence
 from screens.when import moment, took
 from screens.widgets.bars import Hints
@@ -95,7 +96,7 @@ def whole_text(table: LineTable, between: str) -> str:
     )
 
 
-class ActivityScreen(Frame):
+class ActivityScreen(TableKeys, Frame):
     """Runs and audit rows; enter goes from a run to its outcomes, from any other row to all of it."""
 
     place = ACTIVITY
@@ -269,15 +270,3 @@ class ActivityScreen(Frame):
             self._switch(RUNS)
         else:
             self.app.pop_screen()
-
-    def action_line_up(self) -> None:
-        self.table.move(-1)
-
-    def action_line_down(self) -> None:
-        self.table.move(1)
-
-    def action_lines_up(self) -> None:
-        self.table.move(-self.table.page)
-
-    def action_lines_down(self) -> None:
-        self.table.move(self.table.page)

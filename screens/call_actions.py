@@ -56,6 +56,8 @@ CALL_ACTIONS: tuple[Action, ...] = (
     Action("row_down", ("down", "j"), "down", "One line down.", MOVE, CALLS, 0, False),
     Action("rows_up", ("pageup",), "page up", "One screen up.", MOVE, CALLS, 0, False),
     Action("rows_down", ("pagedown",), "page down", "One screen down.", MOVE, CALLS, 0, False),
+    Action("first_row", ("home", "g"), "first", "To the first line.", MOVE, CALLS, 0, False),
+    Action("last_row", ("end", "G"), "last", "To the last line.", MOVE, CALLS, 0, False),
     Action("leave", ("escape", "q"), "back", "Drop the filter, or back to the agents.", LIST, CALLS, 30),
     # -- replay -----------------------------------------------------------------------------------
     Action("play", ("space",), "play/pause", "Play, or pause.", PLAY, REPLAY, 10),

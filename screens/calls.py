@@ -17,6 +17,7 @@ from screens.filtered import FilteredFrame
 from screens.frame import Console
 from screens.glyphs import Tone
 from screens.live import Changes
+from screens.table_keys import TableKeys
 from screens.textfit import cut, display, sentence
 from screens.when import moment
 from screens.widgets.bars import Hints
@@ -63,7 +64,7 @@ class CallsLine(Line):
         return self.left, []
 
 
-class CallsScreen(FilteredFrame):
+class CallsScreen(TableKeys, FilteredFrame):
     """Live calls on top; enter goes there, or replays a past one."""
 
     place = CALLS
@@ -310,18 +311,6 @@ class CallsScreen(FilteredFrame):
         held = "Its transcript, audio and figures leave this machine. Nothing changes at the vendor."
         dialog = ConfirmDialog(f"Delete the call with {display(row.agent_name)}, {when}?", held)
         self.app.push_screen(dialog, answered)
-
-    def action_row_up(self) -> None:
-        self.table.move(-1)
-
-    def action_row_down(self) -> None:
-        self.table.move(1)
-
-    def action_rows_up(self) -> None:
-        self.table.move(-self.table.page)
-
-    def action_rows_down(self) -> None:
-        self.table.move(self.table.page)
 
 
 def _pair(p50: int | None, p95: int | None) -> str:

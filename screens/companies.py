@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from textual import on
 from textual.widget import Widget
 
 from screens.actions import COMPANIES, bindings_of
@@ -11,6 +12,8 @@ from screens.dialogs import ConfirmDialog, KeyDialog, NameDialog, verdict
 from screens.frame import Console, Frame
 from screens.glyphs import Tone
 from screens.live import Changes
+from screens.table_keys import TableKeys
+from screens.textfit import display, width_of
 from screens.widgets.table import Column, LineTable, Row
 from services.model import CompanyInfo, ConnectionInfo
 from services.text import age
@@ -25,7 +28,7 @@ COLUMNS = (
 )
 
 
-class CompaniesScreen(Frame):
+class CompaniesScreen(TableKeys, Frame):
     """A heading per company, a line per connection."""
 
     place = COMPANIES
@@ -68,19 +71,7 @@ class CompaniesScreen(Frame):
         rows: list[Row] = []
         for company in self.companies:
             own = [each for each in self.connections.values() if each.company_id == company.id]
-            rows.append(
-                Row(
-                    ("company", company.id),
-                    (
-                        (company.name, Tone.ACCENT),
-                        ("", Tone.PLAIN),
-                        ("" if own else "c connects a vendor", Tone.LOOK),
-                        (f"{company.agents:,}", Tone.PLAIN),
-                        ("", Tone.PLAIN),
-                        ("", Tone.PLAIN),
-                    ),
-                )
-            )
+            rows.append(self._heading(company, connected=bool(own)))
             rows += [self._row(connection) for connection in own]
         self.table.empty = [
             ("No company yet", Tone.PLAIN),
@@ -89,6 +80,16 @@ class CompaniesScreen(Frame):
             ("the key is tested before it is stored, and stored outside of the database", Tone.MUTED),
         ]
         self.table.set_rows(rows)
+
+    def _heading(self, company: CompanyInfo, *, connected: bool) -> Row:
+        key, hint = ("company", company.id), "" if connected else "c connects a vendor"
+        if width_of(display(company.name)) > COLUMNS[0].width:
+            # The line is free but for the name: it has all of it.
+            more = hint or f"{company.agents:,} agent{'' if company.agents == 1 else 's'}"
+            return Row(key, ((f"{company.name} {self.glyphs.dot} {more}", Tone.ACCENT),))
+        nothing = ("", Tone.PLAIN)
+        agents = (f"{company.agents:,}", Tone.PLAIN)
+        return Row(key, ((company.name, Tone.ACCENT), nothing, (hint, Tone.LOOK), agents, nothing, nothing))
 
     def _row(self, connection: ConnectionInfo) -> Row:
         synced = connection.last_sync_at
@@ -124,6 +125,10 @@ class CompaniesScreen(Frame):
         if method in ("add_connection", "remove"):
             return self._company() is not None
         return True
+
+    @on(LineTable.Moved)
+    def _moved(self) -> None:
+        self.redraw_bars()
 
     # -- actions ----------------------------------------------------------------------------------
 
@@ -235,14 +240,6 @@ class CompaniesScreen(Frame):
             held = f"Its keys and {company.agents:,} agents with their history leave this machine. "
             dialog = ConfirmDialog(title, held + "Nothing changes at the vendors.", typed=company.name)
         self.app.push_screen(dialog, answered)
-
-    def action_row_up(self) -> None:
-        self.table.move(-1)
-        self.redraw_bars()
-
-    def action_row_down(self) -> None:
-        self.table.move(1)
-        self.redraw_bars()
 
     def action_home(self) -> None:
         self.app.pop_screen()

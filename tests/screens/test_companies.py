@@ -122,3 +122,16 @@ async def test_the_base_url_offered_follows_vendor_and_region() -> None:
         assert "https://api.retellai.com" in screen_text(pilot)
         await pilot.press("right")
         assert "elevenlabs.io" in screen_text(pilot)
+
+
+async def test_a_long_name_has_the_whole_line() -> None:
+    services = FakeServices()
+    name = "Zahnarztpraxis am Marktplatz Dr. Weber & 東京本社 GmbH"
+    await services.companies.add(name)
+    async with opened(services, (80, 24)) as pilot:
+        await pilot.press("3")
+        await until(pilot, lambda: f"{name} · c connects" in screen_text(pilot))
+        await pilot.press("end", "d")
+        await until(pilot, lambda: f"Remove {name}?" in " ".join(screen_text(pilot).split()))
+        await pilot.press("escape", "home", "d")
+        await until(pilot, lambda: "Remove acme?" in screen_text(pilot))
