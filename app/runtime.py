@@ -47,7 +47,13 @@ def open_services(*, demo: bool = False, environ: Mapping[str, str] | None = Non
         replace(options, database=location, calls_folder=paths.demo_dir / "calls"),
         settings=_console(settings, options),
         real=lambda: open_services(environ=environ),
-        demo=Demo(paths.demo_dir, (*command, "--latency", "60", "--exit-with-parent", "--announce", "json")),
+        demo=Demo(
+            paths.demo_dir,
+            (
+                *(*command, "--latency", "60", "--exit-with-parent", "--announce", "json"),
+                *("--memory", str(paths.demo_dir / "partners.json")),
+            ),
+        ),
         on_first_use=set_up_logs,
     )
 

@@ -143,7 +143,7 @@ async def _availability(services: Services, args: Namespace) -> int:
         )
         say(f"Times are those of {slots[0].timezone}{' (simulated)' if slots[0].simulated else ''}.")
     else:
-        say("Nothing is free then.")
+        say("Nothing is free then. Ask for another day with --day.")
     return ExitCode.DONE
 
 

@@ -203,7 +203,7 @@ async def _search(services: Services, args: Namespace) -> int:
     if page.after:
         say(f"There is more: --after {clean_line(page.after)}")
     if page.simulated:
-        say("This CRM is simulated: callboard integration add hubspot, for instance.")
+        say("This CRM is simulated.")
     return ExitCode.DONE
 
 
@@ -264,7 +264,7 @@ def _shown(args: Namespace, written: Written, done: str) -> int:
         if written.existed:
             done = "There was already"
         where = clean_line(written.system)
-        made_up = " (simulated: nothing was written)" if written.simulated else ""
+        made_up = " (simulated)" if written.simulated else ""
         write_line(f"{done} {written.kind} {clean_line(written.id)} in {where}{made_up}.")
         if not written.fresh:
             say("It was written before, by its key.")

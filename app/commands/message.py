@@ -208,6 +208,8 @@ async def _told(services: Services, row: MessageRow, args: Namespace) -> int:
         state = paint(state_of(row), STYLES.get(state_of(row), ""))
         whom = f"{row.channel} to {clean_line(row.recipient)} by {clean_line(row.integration)}"
         write_line(f"{row.id[:8]}  {state}  {whom}")
+        if row.followed and not wait:
+            say(f"What becomes of it: callboard message follow {row.id[:8]}    (or leave it to `serve`)")
     return _code(row)
 
 
@@ -226,7 +228,9 @@ async def _followed(services: Services, row: MessageRow, seconds: float, *, quie
 def _code(row: MessageRow) -> int:
     """What became of it, on standard error where something is to be done, as an exit code."""
     if row.simulated:
-        why = clean_line(row.remark).removeprefix("Simulated: ") or "it went to a simulator"
+        remark = clean_line(row.remark)
+        told = remark.removeprefix("Simulated: ")
+        why = told if told != remark else "it went to a simulator, nobody got it"
         say(f"{paint('SIMULATED:', 'yellow', sys.stderr)} {why}")
     if row.error is not None:
         say(f"{paint('error:', 'red', sys.stderr)} {clean_line(row.error.message)}")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from argparse import Namespace
 from typing import TYPE_CHECKING, Any
 
+from app.commands._demo import agents_there
 from app.commands._integrating import actor, keys_ready
 from app.commands._names import require_company
 from app.commands._run import with_services
@@ -59,6 +61,7 @@ async def _route(services: Services, args: Namespace) -> int:
             "What is to be routed is not said", advice='Such as: callboard route "my invoice is wrong"'
         )
     company = await _company(services, args.company)
+    await agents_there(services)
     for kind in (Kind.LLM, Kind.KNOWLEDGE):
         await keys_ready(services, kind, company)
     decision = await services.orchestrator.route(
@@ -133,7 +136,7 @@ def _how(decision: DecisionRow) -> str:
     if decision.source == "rules":
         model = "; with a model: callboard integration add openai" if decision.error is None else "."
         return f"Decided by rules in {took}{model}"
-    return "callboard sync fetches the agents."
+    return f"Its agents are fetched by: callboard sync --company {shlex.quote(clean_line(decision.company))}"
 
 
 def _summary(stats: OrchestratorStats) -> str:

@@ -85,6 +85,7 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     parser.add_argument("--exit-with-parent", action="store_true", help="end when standard input ends")
     parser.add_argument("--state-file", metavar="FILE", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--memory", metavar="FILE", type=Path, help=argparse.SUPPRESS)
     actions = parser.add_subparsers(dest="action", metavar="ACTION", title="for a running simulator")
     _add_action(actions, "fault", "switch faults on").add_argument("spec", metavar="FAULT", nargs="+")
     _add_action(actions, "clear", "switch every fault off")
@@ -141,6 +142,7 @@ async def _serve(args: argparse.Namespace) -> int:
         elevenlabs_port=args.elevenlabs,
         twilio_port=args.twilio,
         partners_port=args.partners,
+        memory=args.memory,
     )
     stop = asyncio.Event()
     _stop_on_signals(stop)

@@ -239,6 +239,7 @@ class Effects:
             row.state, row.updated_at, row.ended_at = state, now, now
             if deed is not None:
                 row.provider_id, row.result = deed.provider_id, _json(deed.result)
+                row.simulated = row.simulated or deed.simulated
             session.add(row)
             record(
                 session,

@@ -118,6 +118,8 @@ class Resolved:
 
     info: IntegrationInfo
     secret: Secret
+    pretended: bool = False
+    """Whether it is a vendor's service that stands on this machine: a simulator, as in the demo."""
 
     @property
     def simulated(self) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any
+from urllib.parse import urlsplit
 
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
@@ -19,7 +20,7 @@ from sqlmodel import Session, col, select
 from services.clock import Clock
 from services.errors import Category, ServiceError, UsageError
 from services.events import EventBus, IntegrationsChanged
-from services.http.addresses import normalize_base_url
+from services.http.addresses import is_loopback, normalize_base_url
 from services.integrations.model import (
     BUILT_IN,
     GATEWAY_ADAPTERS,
@@ -380,7 +381,10 @@ class IntegrationService:
             return Resolved(info, Secret(key if info.origin is Origin.ENVIRONMENT else ""))
         if self._addresses is not None:
             info = replace(info, base_url=(await self._addresses()).get(info.name, info.base_url))
-        return Resolved(info, await self.secret_of(info))
+        how = self._adapters().get(info.adapter)
+        vendors = how is not None and bool(how.default_url)
+        here = is_loopback(urlsplit(info.base_url).hostname or "")
+        return Resolved(info, await self.secret_of(info), pretended=vendors and here)
 
     def _stand_in(self, kind: Kind) -> IntegrationInfo:
         url, _ = self._gateways.get(kind.value, ("", ""))

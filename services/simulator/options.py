@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 DEFAULT_KEY = "sim-key"
 """Opens both vendors. It guards nothing: the simulator holds made-up data on loopback only."""
@@ -30,3 +31,5 @@ class SimulatorOptions:
     key: str = DEFAULT_KEY
     join_ms: int = 30_000
     """How long a Retell web call waits for its user."""
+    memory: Path | None = None
+    """The file in which its CRM and its messages are remembered until the next start; None for nowhere."""

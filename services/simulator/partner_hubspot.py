@@ -79,6 +79,15 @@ class HubSpotAccount:
         link = f"{PREFIX}/crm/v4/objects/*/*/associations/default/*/*"
         partners.router.add("PUT", link, "write", self._associate)
 
+    def recall(self, rows: list[Json]) -> None:
+        """Have these records, as they were before."""
+        for row in rows:
+            record = Record(
+                **{**row, "links": {(str(kind), str(to), int(by)) for kind, to, by in row["links"]}}
+            )
+            self.records[record.id] = record
+        self._count = itertools.count(max([100, *(int(each) for each in self.records)]) + 1)
+
     def of(self, kind: str) -> list[Record]:
         return [record for record in self.records.values() if record.kind == kind]
 

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import itertools
 import json
 import re
 from dataclasses import dataclass, field
@@ -78,7 +77,16 @@ class WhatsApp:
         self.webhook = ""
         self._telephone = telephone
         self._poster = Poster()
-        self._count = itertools.count(1)
+        self.given = 0
+        """How many ids were given out."""
+
+    def recall(self, given: int) -> None:
+        """Give out no id again that was given out before."""
+        self.given = given
+
+    def _next(self) -> int:
+        self.given += 1
+        return self.given
 
     async def aclose(self) -> None:
         await self._poster.aclose()
@@ -115,7 +123,7 @@ class WhatsApp:
         """As at Meta: the address must answer with the challenge before it is taken."""
         given = request.json_object() or dict(parse_qsl(request.body.decode("utf-8", "replace")))
         url, token = str(given.get("callback_url", "")), str(given.get("verify_token", ""))
-        challenge = f"{next(self._count):010d}"
+        challenge = f"{self._next():010d}"
         query = {"hub.mode": "subscribe", "hub.challenge": challenge, "hub.verify_token": token}
         if await self._poster.ask(url, query) != challenge:
             return failure(2200, 400, "(#2200) Callback verification failed")
@@ -144,7 +152,7 @@ class WhatsApp:
         wrong = _objection(body)
         if wrong is not None:
             return wrong
-        message = WhatsAppMessage(f"wamid.SIM{next(self._count):028d}", recipient, body)
+        message = WhatsAppMessage(f"wamid.SIM{self._next():028d}", recipient, body)
         self.sent[message.id] = message
         self._plan(message, digits, known_as_user)
         contact = {"user_id": recipient} if known_as_user else {"wa_id": digits}
@@ -171,7 +179,7 @@ class WhatsApp:
 
     def write(self, sender: str, text: str, *, name: str = "Robin Example", reply_to: str = "") -> str:
         """Somebody, a number or a user's id towards the business, writes to it; the message's id."""
-        message_id = f"wamid.SIM{next(self._count):028d}"
+        message_id = f"wamid.SIM{self._next():028d}"
         by_user = bool(_BSUID.fullmatch(sender))
         digits = sender.removeprefix("+")
         contact = {"user_id": sender} if by_user else {"wa_id": digits, "user_id": f"US.{digits}"}

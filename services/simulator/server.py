@@ -34,6 +34,7 @@ from services.simulator.conversations import Conversations
 from services.simulator.elevenlabs import ElevenLabsVendor
 from services.simulator.elevenlabs_phone import ElevenLabsPhone
 from services.simulator.faults import Fault, FaultBoard
+from services.simulator.memory import Memory
 from services.simulator.options import LIMITED_SUFFIX, SimulatorOptions
 from services.simulator.partners import PARTNERS, Partners
 from services.simulator.retell import RetellVendor, failure
@@ -89,11 +90,12 @@ class Simulator:
         eleven = ElevenLabsVendor(elevenlabs, seed, key, limited, clock, talks)
         RetellPhone(retell.store, retell.router, retell.calls, line, talks, retell.live.script_of, failure)
         ElevenLabsPhone(eleven.store, eleven.router, talks, line, seed)
+        twilio = TwilioAccount(key, limited, line)
         self._vendors: dict[str, Vendor] = {
             Provider.RETELL: retell,
             Provider.ELEVENLABS: eleven,
-            TWILIO: TwilioAccount(key, limited, line),
-            PARTNERS: self._partners(key, limited),
+            TWILIO: twilio,
+            PARTNERS: self._partners(key, limited, twilio),
         }
         self._counters = {vendor: Counter() for vendor in self._vendors}
         self._total = Counter()
@@ -140,6 +142,7 @@ class Simulator:
             PARTNERS: self.options.partners_port,
         }
         try:
+            self._memory.recall()
             await self.telephone.start()
             for provider, port in wanted.items():
                 listener = _listen(self.options.host, port)
@@ -154,6 +157,8 @@ class Simulator:
 
         Never raises; may be called twice.
         """
+        if not self._stopping.is_set():
+            self._memory.remember()
         self._stopping.set()
         await self.telephone.stop()
         calls = list(self._calls)
@@ -164,15 +169,16 @@ class Simulator:
         servers, self._servers = self._servers, []
         await asyncio.gather(*(server.shutdown([listener]) for server, listener in servers))
 
-    def _partners(self, key: str, limited: str) -> Partners:
+    def _partners(self, key: str, limited: str, twilio: TwilioAccount) -> Partners:
         """Every partner service; a new one is added here."""
         partners = Partners(key, limited)
-        partner_whatsapp.mount(partners, self.telephone)
+        whatsapp = partner_whatsapp.mount(partners, self.telephone)
         partner_gateway_messages.mount(partners, self.telephone, key)
         partner_llm.mount(partners)
         partner_knowledge.mount(partners)
         partner_bookings.mount(partners, key)
-        partner_hubspot.mount(partners)
+        hubspot = partner_hubspot.mount(partners)
+        self._memory = Memory(self.options.memory, hubspot, twilio.messages, whatsapp)
         partner_crm.mount(partners)
         return partners
 

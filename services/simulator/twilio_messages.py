@@ -70,6 +70,7 @@ _TO: Final = {
 _FROM: Final = {"+15005550001": 21212, "+15005550007": 21606, "+15005550008": 21611}
 _LOST: Final = {"+15005550010": 30003, "+15005550011": 30007}
 _SILENT: Final = "+15005550012"
+_OVER: Final = ("delivered", "undelivered")
 
 
 @dataclass(slots=True)
@@ -108,6 +109,14 @@ class TwilioMessages:
         router.add("GET", f"{_MESSAGES}.json", "list", self._list)
         router.add("GET", f"{_MESSAGES}/*", "detail", self._get)
 
+    def recall(self, rows: list[Json]) -> None:
+        """Have these messages, as they were before; what was on its way goes on from here."""
+        for row in rows:
+            sms = Sms(**row)
+            self.sent[sms.sid] = sms
+            if sms.status not in _OVER:
+                self._plan(sms)
+
     async def aclose(self) -> None:
         await self._poster.aclose()
 
@@ -124,8 +133,11 @@ class TwilioMessages:
         if form.get("ContentSid"):
             values = json.loads(form.get("ContentVariables") or "{}")
             body = " ".join([form["ContentSid"], *(str(value) for value in values.values())])
+        sid = self._telephone.new_id("SM")
+        while sid in self.sent:  # equal seeds give equal ids, also to what came before
+            sid = self._telephone.new_id("SM")
         sms = Sms(
-            self._telephone.new_id("SM"),
+            sid,
             to,
             sender,
             service,
@@ -196,7 +208,7 @@ class TwilioMessages:
 
     def _json(self, sms: Sms) -> Json:
         uri = f"/2010-04-01/Accounts/{ACCOUNT_SID}/Messages/{sms.sid}"
-        over = sms.status in ("delivered", "undelivered")
+        over = sms.status in _OVER
         return {
             "account_sid": ACCOUNT_SID,
             "api_version": "2010-04-01",

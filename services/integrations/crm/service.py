@@ -30,7 +30,7 @@ from services.integrations.crm.port import CrmSystem
 from services.integrations.crm.simulated import SimulatedCrm
 from services.integrations.effects import GIVEN_UP_MS, Deed, EffectRow, Effects, EffectState, Intent
 from services.integrations.kept import KeptClients
-from services.integrations.model import IntegrationInfo, Kind, Resolved
+from services.integrations.model import Kind, Resolved
 from services.integrations.orders import Asking, Ordering, again, subject_of, unsure
 from services.integrations.registry import IntegrationService
 from services.resilience import Policies, RateLimiter, Subject
@@ -190,8 +190,8 @@ class CrmService:
             raise UsageError(
                 f"{limit} is no number of records", advice=f"Ask for 1 to {MOST_FOUND}", code="bad_value"
             )
-        _, _, system = await self._system(company, how)
-        return await system.search(
+        _, resolved, system = await self._system(company, how)
+        page = await system.search(
             kind,
             query.strip(),
             dict(filters or {}),
@@ -199,6 +199,7 @@ class CrmService:
             after=after,
             subject=subject_of(company, how),
         )
+        return replace(page, simulated=page.simulated or resolved.pretended)
 
     async def changes(
         self, company: str = "", *, state: EffectState | None = None, limit: int = 50
@@ -236,10 +237,9 @@ class CrmService:
                 code="effect_settled",
             )
         if done is None:
-            system, stored = await self._looked_up(row, actor)
-            found = f"as {stored.id}" if stored is not None else "not"
-            cause = cause or f"{system.name} was asked: it is {found} there"
-            deed = None if stored is None else _deed(system, stored)
+            asked, deed = await self._looked_up(row, actor)
+            found = f"as {deed.provider_id}" if deed is not None else "not"
+            cause = cause or f"{asked} was asked: it is {found} there"
         else:
             deed = Deed(record_id, {"system": row.integration}) if done else None
             cause = cause or f"looked it up in {row.integration or 'the CRM'}"
@@ -251,8 +251,8 @@ class CrmService:
             )
         )
 
-    async def _looked_up(self, row: EffectRow, actor: str) -> tuple[CrmSystem, Stored | None]:
-        """What the system says of a change. Raises ServiceError where it cannot tell, or not be asked."""
+    async def _looked_up(self, row: EffectRow, actor: str) -> tuple[str, Deed | None]:
+        """Who was asked of a change and what it found. Raises ServiceError where nobody can tell."""
         now = self._clock.now()
         if row.state is EffectState.INTENDED and now - row.updated_at < GIVEN_UP_MS:
             raise UsageError(
@@ -265,7 +265,7 @@ class CrmService:
         )
         system = self._of(resolved)
         if resolved.simulated:
-            return system, None  # what was only pretended never happened
+            return system.name, None  # what was only pretended never happened
         subject = subject_of(row.company, {"actor": actor})
         stored = await find_lost(system, row, now, subject)
         if stored is not None and row.kind in (f"{EFFECT}.deal", f"{EFFECT}.note"):
@@ -275,7 +275,9 @@ class CrmService:
             if any(other.provider_id == stored.id for other in others):
                 # The same twice, and one of them came through.
                 raise cannot_tell(system.name, f"{stored.id} is another change's")
-        return system, stored
+        if stored is None:
+            return system.name, None
+        return system.name, _deed(system, stored, simulated=resolved.pretended)
 
     async def _row(self, change_id: str) -> EffectRow:
         wanted = change_id.strip().lower()
@@ -306,7 +308,8 @@ class CrmService:
         request: Mapping[str, Any],
         change: Callable[[CrmSystem, EffectRow, Subject], Awaitable[Stored]],
     ) -> Written:
-        company_id, info, system = await self._system(company, how)
+        company_id, resolved, system = await self._system(company, how)
+        info = resolved.info
         subject = subject_of(company, how)
         key, actor = how.get("idempotency_key", ""), how.get("actor", "")
         intent = Intent(effect, key, target, company_id, actor, request, info.id, info.name)
@@ -315,7 +318,7 @@ class CrmService:
         async def perform(row: EffectRow) -> Deed:
             begun.append(row.id)
             stored = await change(system, row, subject)
-            return _deed(system, stored, simulated=system is self._simulated)
+            return _deed(system, stored, simulated=resolved.simulated or resolved.pretended)
 
         def look() -> str:
             return f"Ask {system.name}, or decide: callboard crm settle {begun[0][:8]}" if begun else ""
@@ -338,10 +341,10 @@ class CrmService:
             )
         return found
 
-    async def _system(self, company: str, how: Asking) -> tuple[int, IntegrationInfo, CrmSystem]:
+    async def _system(self, company: str, how: Asking) -> tuple[int, Resolved, CrmSystem]:
         company_id = await self._integrations.company_id(company)
         resolved = await self._integrations.resolve(Kind.CRM, company_id, name=how.get("integration", ""))
-        return company_id, resolved.info, self._of(resolved)
+        return company_id, resolved, self._of(resolved)
 
     def _of(self, resolved: Resolved) -> CrmSystem:
         return self._simulated if resolved.simulated else self._client(resolved)
@@ -352,7 +355,7 @@ class CrmService:
         rows = await self._effects.recent(
             EFFECT, company_id=company_id, state=EffectState.DONE, limit=MOST_SIMULATED
         )
-        return [row for row in reversed(rows) if row.simulated]
+        return [row for row in reversed(rows) if row.simulated and row.integration_id is None]
 
     def _client(self, resolved: Resolved) -> HubSpot | HttpCrm:
         def make() -> HubSpot | HttpCrm:
@@ -396,7 +399,7 @@ def _written(kind: RecordKind, row: EffectRow) -> Written:
     )
 
 
-def _deed(system: CrmSystem, stored: Stored, *, simulated: bool = False) -> Deed:
+def _deed(system: CrmSystem, stored: Stored, *, simulated: bool) -> Deed:
     result = {"existed": stored.existed, "url": stored.url, "system": system.name}
     return Deed(stored.id, result, simulated)
 

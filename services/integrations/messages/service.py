@@ -142,10 +142,10 @@ class MessageService:
             report = await adapter.send(replace(order, id=effect.id))
             outcome.append(report)
             said = {"state": report.state.value, "sender": report.sender, "detail": report.detail}
-            return Deed(report.provider_id, said, report.simulated)
+            return Deed(report.provider_id, said, report.simulated or resolved.pretended)
 
         def begin(session: Session, effect: EffectRow) -> None:
-            store.insert(session, replace(order, id=effect.id), info, company_id, resend_of)
+            store.insert(session, replace(order, id=effect.id), resolved, company_id, resend_of)
             _journal(session, order, info, actor, resend_of)
 
         def end(session: Session, effect: EffectRow) -> None:

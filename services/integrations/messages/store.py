@@ -21,7 +21,7 @@ from services.integrations.messages.model import (
     furthest,
     next_look,
 )
-from services.integrations.model import IntegrationInfo
+from services.integrations.model import Resolved
 from services.model import ErrorInfo
 from services.security import redact
 from services.storage.tables import Company, Message, MessageEvent
@@ -29,8 +29,9 @@ from services.storage.tables import Company, Message, MessageEvent
 _LONGEST_REMARK: Final = 1_000
 
 
-def insert(session: Session, order: Order, info: IntegrationInfo, company_id: int, resend_of: str) -> None:
+def insert(session: Session, order: Order, by: Resolved, company_id: int, resend_of: str) -> None:
     """The message before it is handed over."""
+    info = by.info
     template = json.dumps(order.template.as_dict(), ensure_ascii=False) if order.template else ""
     session.add(
         Message(
@@ -48,6 +49,7 @@ def insert(session: Session, order: Order, info: IntegrationInfo, company_id: in
             template=template,
             state=MessageState.QUEUED.value,
             resend_of=resend_of,
+            simulated=by.pretended,
             created_at=order.created_at,
             updated_at=order.created_at,
         )

@@ -55,7 +55,9 @@ async def written(simulator: RunningSimulator) -> int:
 
 async def test_a_contact_its_deal_and_a_note_are_written_and_found(crm: CrmService) -> None:
     made = await crm.create_contact("ACME", ANN, actor="ann")
-    assert (made.state, made.existed, made.simulated, made.fresh) == ("done", False, False, True)
+    assert (made.state, made.existed, made.fresh) == ("done", False, True)
+    # A vendor on this machine is a simulator; any other service may well be here.
+    assert made.simulated == (made.system == "HubSpot")
     assert made.id
     changed = await crm.update_contact("acme", "ann@example.com", ContactData(company="Smith Ltd"))
     assert changed.id == made.id
