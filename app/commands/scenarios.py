@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from services.container import Services
 
 JOBS = 4
+TOLD_SECONDS = 2.0
+"""A shorter wait for room in the limits is not worth a word."""
 STYLES = {"passed": "green", "failed": "red", "error": "red"}
 DESCRIPTION = """\
 A suite says what the user says and what must hold of the agent: words or meaning of its answers, tools it
@@ -192,8 +194,18 @@ async def _run(services: Services, args: Namespace, plans: list[Plan]) -> int:
     judge = LexicalJudge()
 
     async def start_call(plan: Plan, brief: Brief, seed: int) -> Transport:
+        def waits(refusal: ServiceError) -> None:
+            if not args.json and (refusal.retry_after or 0) >= TOLD_SECONDS:
+                say(f"{'waits':<6}  {clean_line(f'{plan.suite} · {plan.name}: {refusal.message}')}")
+
         return await services.calls.open_transport(
-            agents.get(plan.agent), TransportKind(plan.transport), brief, scenario=plan.scenario, seed=seed
+            agents.get(plan.agent),
+            TransportKind(plan.transport),
+            brief,
+            scenario=plan.scenario,
+            seed=seed,
+            turns=sum(bool(step.say) for step in plan.steps),
+            on_wait=waits,
         )
 
     def tell(result: TestResult) -> None:

@@ -92,6 +92,20 @@ def make_transport(wanted: Wanted, clock: Clock) -> Transport:
     )
 
 
+def import_transport(kind: TransportKind, provider: str) -> None:
+    """Load a transport's module, which takes its time: call it in a thread."""
+    import importlib
+
+    name = {
+        TransportKind.MOCK: "mock",
+        TransportKind.PHONE: "phone",
+        TransportKind.MICROPHONE: "elevenlabs_socket",
+        TransportKind.TEXT: "retell_text" if provider == Provider.RETELL.value else "elevenlabs_socket",
+        TransportKind.WEBRTC: "retell_gateway" if provider == Provider.RETELL.value else "elevenlabs_livekit",
+    }[kind]
+    importlib.import_module(f"services.calls.transports.{name}")
+
+
 def _webrtc(wanted: Wanted, access: VendorAccess) -> Transport:
     from services.calls.webrtc import webrtc_problem
 

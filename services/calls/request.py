@@ -38,6 +38,8 @@ class CallRequest:
     """Phone: the operator has seen the number and the cost warning."""
     anyway: bool = False
     """Begin although the agent will refuse a part of the brief."""
+    counted: bool = False
+    """Whoever asks has counted it against the limits already, as a message by phone is."""
 
 
 @dataclass(frozen=True, slots=True)

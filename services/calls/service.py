@@ -14,16 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 from services.agents import AgentService
 from services.calls import store
-from services.calls.access import VendorAccess
+from services.calls.access import VendorAccess, subject_of
 from services.calls.audio_line import AudioLine
 from services.calls.bookkeeping import CallBook
 from services.calls.history import CallHistory, CallOptions
-from services.calls.model import (
-    Brief,
-    CallTarget,
-    TransportKind,
+from services.calls.model import Brief, CallTarget, TransportKind
+from services.calls.opening import (
+    WITH_DEVICES,
+    Wanted,
+    import_transport,
+    make_transport,
+    read_scenario,
+    unavailable,
 )
-from services.calls.opening import WITH_DEVICES, Wanted, make_transport, read_scenario, unavailable
 from services.calls.recording import Recorder
 from services.calls.request import CallRequest, Preparation
 from services.calls.session import CallSession
@@ -35,6 +38,7 @@ from services.errors import ServiceError, UsageError
 from services.events import CallsChanged, EventBus
 from services.http.addresses import is_loopback
 from services.model import Provider
+from services.resilience import OnWait
 from services.storage import Database, Reader
 
 if TYPE_CHECKING:
@@ -119,6 +123,9 @@ class CallService(CallHistory):
         if request.transport is TransportKind.PHONE and request.agent_row is not None:
             question, more = await self._phone_question(request, target)
             warnings += more
+        refusal = await self._no_room(request, target)
+        if refusal is not None:
+            warnings.append(refusal.message)
         return Preparation(
             target,
             request.transport,
@@ -171,7 +178,16 @@ class CallService(CallHistory):
         connection = await self._companies.connection(target.company, target.provider)
         base_url, key = await self._clients.address_and_key(connection)
         policy = self._clients.policy(connection)
-        return VendorAccess(connection.provider, base_url, key, connection.residency, policy)
+        return VendorAccess(
+            connection.provider, base_url, key, connection.residency, policy, subject_of(target)
+        )
+
+    async def _no_room(self, request: CallRequest, target: CallTarget) -> ServiceError | None:
+        """Why the limits would refuse the call now; None while there is room, or where they do not count."""
+        if request.counted or request.transport is TransportKind.MOCK or not target.provider:
+            return None
+        connection = await self._companies.connection(target.company, target.provider)
+        return await self._clients.policy(connection).refusal(subject_of(target))
 
     async def open_transport(
         self,
@@ -181,14 +197,19 @@ class CallService(CallHistory):
         *,
         scenario: Path | None = None,
         seed: int = 0,
+        turns: int = 0,
+        on_wait: OnWait | None = None,
     ) -> Transport:
         """A transport for a conversation that is not recorded (scenario tests), not opened yet.
 
-        Raises ServiceError, also (`brief_refused`) where the agent would refuse a part of the brief.
+        The conversation and its typed `turns` are counted against the limits here, so that no turn waits
+        once it has begun; with `on_wait` room that comes soon is waited for. Raises ServiceError, also
+        (`brief_refused`) where the agent would refuse a part of the brief.
         """
         target = await self.target(agent_row)
         request = CallRequest(agent_row, kind, brief, scenario=scenario, seed=seed, devices=False)
-        return await self._transport(await self._checked(request, target), target, None)
+        request = await self._checked(request, target)
+        return await self._transport(request, target, None, turns=turns, on_wait=on_wait)
 
     # -- making a call ----------------------------------------------------------------------------
 
@@ -196,7 +217,8 @@ class CallService(CallHistory):
         """Begin a call; it is recorded and carried by a task of this service.
 
         Raises ServiceError when it cannot begin at all: code `brief_refused` when the agent would refuse
-        a part of the brief, `not_confirmed` for a number nobody said yes to.
+        a part of the brief, `not_confirmed` for a number nobody said yes to, `limited` when company, agent
+        or user have used up what they may begin.
         """
         target = await self.target(request.agent_row)
         request = await self._checked(request, target)
@@ -304,7 +326,16 @@ class CallService(CallHistory):
             on_output=session.record_output,
         )
 
-    async def _transport(self, request: CallRequest, target: CallTarget, call_id: str | None) -> Transport:
+    async def _transport(
+        self,
+        request: CallRequest,
+        target: CallTarget,
+        call_id: str | None,
+        *,
+        turns: int = 0,
+        on_wait: OnWait | None = None,
+    ) -> Transport:
+        """The transport; its conversation is counted once nothing else speaks against it."""
         if request.transport is TransportKind.PHONE:
             return await self._phone(request, target, call_id)
         why = unavailable(request.transport, target, "")
@@ -329,8 +360,11 @@ class CallService(CallHistory):
             bundle=bundle,
         )
         # Imported off the loop, made on it: a transport belongs to the loop it is made on.
-        await asyncio.to_thread(_import_transport, request.transport, target.provider)
-        return make_transport(wanted, self._clock)
+        await asyncio.to_thread(import_transport, request.transport, target.provider)
+        transport = make_transport(wanted, self._clock)
+        if access is not None:
+            await access.take(1 + turns, on_wait=on_wait)
+        return transport
 
     async def _carry(self, session: CallSession, request: CallRequest, transcript: bool) -> None:
         """The whole life of one call; whatever happens, its row and its folder say how it ended."""
@@ -362,15 +396,19 @@ class CallService(CallHistory):
 
         if call_id is None:
             raise UsageError("Scenario tests do not dial numbers", advice="Use the text or mock transport")
-        return await make_phone(
+        access = await self.access(target)
+        transport = await make_phone(
             request,
             target,
-            await self.access(target),
+            access,
             self._telephony(),
             call_id,
             self._open_database,
             self._clock,
         )
+        if not request.counted:
+            await access.take()
+        return transport
 
     # -- those that run ---------------------------------------------------------------------------
 
@@ -443,19 +481,6 @@ def _refuse_brief(parts: Sequence[BriefPart]) -> None:
             advice=refused[0].why,
             code="brief_refused",
         )
-
-
-def _import_transport(kind: TransportKind, provider: str) -> None:
-    import importlib
-
-    name = {
-        TransportKind.MOCK: "mock",
-        TransportKind.PHONE: "phone",
-        TransportKind.MICROPHONE: "elevenlabs_socket",
-        TransportKind.TEXT: "retell_text" if provider == Provider.RETELL.value else "elevenlabs_socket",
-        TransportKind.WEBRTC: "retell_gateway" if provider == Provider.RETELL.value else "elevenlabs_livekit",
-    }[kind]
-    importlib.import_module(f"services.calls.transports.{name}")
 
 
 def _slug(text: str) -> str:

@@ -170,8 +170,13 @@ class CallSession:
     # -- the operator -----------------------------------------------------------------------------
 
     async def say(self, text: str) -> None:
-        """What the user says, typed. Raises ServiceError where the transport takes no text."""
+        """What the user says, typed.
+
+        Raises ServiceError where the transport takes no text; `limited`, and nothing was said, where limits
+        have no room for a turn.
+        """
         if text.strip() and not self._over.is_set():
+            await self._transport.take_turn()
             if self._audio is not None:
                 self._audio.drop(None)
             self._publish(Typed(text.strip()))

@@ -122,6 +122,9 @@ class Transport(ABC):
         """20 ms of the microphone in the announced input rate."""
         raise self._not_offered("audio")
 
+    async def take_turn(self) -> None:  # noqa: B027  # most lines are not charged for by the turn
+        """Somebody is about to type: count it where it is charged for. Raises ServiceError (`limited`)."""
+
     async def send_text(self, text: str) -> None:
         """What the user says, typed."""
         raise self._not_offered("typing")

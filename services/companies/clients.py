@@ -46,6 +46,7 @@ class ConnectionClients:
         self._clock = clock
         self._options = options
         self._policies = policies
+        self._limiter = policies.limiter()
         self._addresses = addresses
         self._clients: dict[int, Client] = {}
         self._names: dict[int, str] = {}
@@ -62,10 +63,14 @@ class ConnectionClients:
             return client
 
     def policy(self, connection: ConnectionInfo) -> Policy:
-        """What every request of this connection goes through, be it a sync's or a call's."""
+        """What every request of this connection goes through, be it a sync's or a call's.
+
+        Its limits hold for whatever names a subject: acts of people and agents do (`services.calls.access`),
+        what is read for the mirror and the checks does not (see `services.providers.client`).
+        """
         name = policy_name(connection)
         self._names[connection.id] = name
-        return self._policies.of(name)
+        return self._policies.of(name, limiter=self._limiter)
 
     async def address_and_key(self, connection: ConnectionInfo) -> tuple[str, str]:
         """The base URL in force and the key. Raises ServiceError when no key is stored."""

@@ -1,7 +1,9 @@
 """What both vendors' clients share: life cycle, caches, and following a list through all its pages.
 
-Reads of the mirror name no subject, so no rate limit of ours holds them back: a sync of a thousand agents
-is one operator's one wish. What bounds them is the limit in flight, learnt from the vendor's own 429.
+Reads name no subject, so the limits of account, agent and user do not hold them back: a sync of a thousand
+agents is one operator's one wish, and a probe nobody's. A number of ours would only guess at what the vendor
+allows; instead its own word governs: the requests in flight (`concurrency` in the settings bounds them) halve
+with each 429 and grow again, its Retry-After holds all of them, and the limits its headers tell are shown.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from services.calls.scenario import EXAMPLES, OTHERS, parse_scenario
 from services.calls.transports.mock import MockTransport
 from services.clock import SystemClock
 from services.errors import Category, ServiceError
+from services.resilience import OnWait
 from tests.app.fakes import card
 
 DESK = """
@@ -46,6 +47,8 @@ tests:
 class FakeCalls:
     asked: list[tuple[Any, ...]] = field(default_factory=list)
     failure: ServiceError | None = None
+    turns: list[int] = field(default_factory=list)
+    waits: tuple[float, ...] = ()
 
     async def open_transport(
         self,
@@ -55,8 +58,14 @@ class FakeCalls:
         *,
         scenario: Path | None = None,
         seed: int = 0,
+        turns: int = 0,
+        on_wait: OnWait | None = None,
     ) -> MockTransport:
         self.asked.append((agent_row, kind, scenario, seed))
+        self.turns.append(turns)
+        for wait in self.waits:
+            assert on_wait is not None
+            on_wait(ServiceError(f"Room again in {wait} s", code="limited", retry_after=wait))
         if self.failure is not None:
             raise self.failure
         return MockTransport(parse_scenario(DESK, "desk.yaml"), clock=SystemClock(), seed=seed)
@@ -114,6 +123,17 @@ def test_what_cannot_be_run(callboard, calls, folder):
     assert result.code == 1
     assert "2 could not be held" in result.out
     assert "Enter the right one" in result.out
+
+
+def test_what_a_suite_asks_is_counted_before_it_begins_and_a_wait_is_told(callboard, calls, folder):
+    calls.waits = (0.4, 31.0)
+    result = callboard("scenarios", "run", str(folder / "good.yaml"), "--agent", "front", "--jobs", "1")
+    assert result.code == 0
+    assert calls.turns == [1, 1]
+    assert result.err.count("waits ") == 2
+    assert "waits   Desk · Hours: Room again in 31.0 s" in result.err
+    quiet = callboard("scenarios", "run", str(folder / "good.yaml"), "--agent", "front", "--json")
+    assert quiet.err == ""
 
 
 def test_json_and_junit(callboard, calls, folder):

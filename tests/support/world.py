@@ -10,6 +10,7 @@ from pathlib import Path
 from services.container import Services
 from services.model import AgentCard, Outcome, SyncReport
 from services.options import ServiceOptions
+from services.resilience import Limits
 from services.security import MemoryStore
 from services.storage import DatabaseLocation
 from tests.support.simulator import RunningSimulator
@@ -46,6 +47,7 @@ async def services_on(
     company: str = "acme",
     database: DatabaseLocation | None = None,
     concurrency: int | None = None,
+    limits: Limits = Limits(),  # noqa: B008  # immutable
 ) -> AsyncIterator[Services]:
     """Services whose one company is connected to the simulator; made anew or found in the database."""
     secrets = MemoryStore()
@@ -54,6 +56,7 @@ async def services_on(
             database=database or DatabaseLocation(path=folder / "callboard.db"),
             secrets_file=folder / "secrets.json",
             concurrency=concurrency,
+            limits=limits,
         ),
         clock=clock or FakeClock(),
         secrets=secrets,

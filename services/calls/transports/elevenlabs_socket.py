@@ -350,6 +350,10 @@ class ElevenLabsSocket(Transport):
                 )
             )
 
+    async def take_turn(self) -> None:
+        if self._text_only:
+            await self._access.take()
+
     async def send_text(self, text: str) -> None:
         self._asked = True
         await self._send(sending.user_message(text))

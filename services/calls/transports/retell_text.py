@@ -161,6 +161,9 @@ class RetellText(Transport):
 
     # -- talking ----------------------------------------------------------------------------------
 
+    async def take_turn(self) -> None:
+        await self._access.take()
+
     async def send_text(self, text: str) -> None:
         if not self.over:
             self._said.put_nowait(text)

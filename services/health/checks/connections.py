@@ -25,7 +25,7 @@ from services.health.runner import failed
 from services.http import Wire
 from services.model import ConnectionInfo, Provider
 from services.providers import VENDOR_NAMES, ElevenLabsClient, RetellClient
-from services.resilience import RULES, duration, time_left
+from services.resilience import RULES, Subject, duration, time_left
 
 SECRETS = "system:secrets"
 ALMOST = 0.9
@@ -102,6 +102,7 @@ def spec_of(
         failure_threshold=failures,
         slow_ms=slow_ms,
         depends_on=(SECRETS,),
+        subject=Subject(account=connection.company),
         simulated=simulated(connection),
     )
 

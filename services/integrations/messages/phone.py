@@ -124,6 +124,7 @@ class PhoneAdapter:
             from_number=self._source,
             devices=False,
             confirmed=order.confirmed,
+            counted=True,
         )
 
     async def _require_words(self, order: Order) -> None:
