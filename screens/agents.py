@@ -341,7 +341,7 @@ class AgentsScreen(DemoKeys, MovingKeys, Frame):
             self.pane = DetailPane(self.console_app, self.sync_from_pane, self.close_pane)
             self.add_class("-detail")
             await self.query_one("#work").mount(self.pane)
-            self.pane.focus()
+            self.set_focus(self.pane)  # not `focus()`, which waits its turn: the next key may be here
             self._show_in_pane()
             self.redraw_bars()
 

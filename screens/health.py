@@ -304,7 +304,7 @@ class HealthScreen(PanelKeys, FilteredFrame):
             self.pane = CheckPane(self.console_app, self.panels, self.close_pane)
             self.add_class("-detail")
             await self.query_one("#healthwork").mount(self.pane)
-            self.pane.focus()
+            self.set_focus(self.pane)  # not `focus()`, which waits its turn: the next key may be here
             self.pane.show_check(self.current)
             self.redraw_bars()
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from textual import events
 from textual.pilot import Pilot
 from textual.widgets import Input
 
@@ -613,6 +614,14 @@ async def test_the_past() -> None:
         await until(pilot, lambda: services.health.history_reads[-1] == (RETELL, 720))
         await pilot.press("shift+tab", "shift+tab", "shift+tab")
         await until(pilot, lambda: "what happened" in screen_text(pilot))
+
+
+async def test_a_key_that_follows_at_once_is_not_lost() -> None:
+    async with opened(watching(outage()), (140, 44)) as pilot:
+        await on_health(pilot)
+        for key in ("enter", "tab"):
+            pilot.app.post_message(events.Key(key, None))
+        await until(pilot, lambda: "97.2 %  of 2,880 checks" in screen_text(pilot))
 
 
 async def test_the_past_is_read_again_after_a_probe_and_says_why_it_cannot() -> None:
