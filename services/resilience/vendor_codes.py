@@ -1,9 +1,10 @@
 """What the code words and numbers in vendors' error bodies mean, one table for each dialect.
 
 Sources: the vendors' published specs and SDKs where they name codes (ElevenLabs, HubSpot's categories, the
-examples in Meta's document v23.0). What no spec names is general knowledge of the vendor's documentation
-and marked [gen]: Twilio's numbers, most of Meta's, Salesforce, Google, OpenAI, Anthropic. A code that is in
-no table is told by its status and the vendor's own sentence.
+examples in Meta's document v23.0); Twilio's error dictionary (twilio.com/docs/api/errors) and Meta's page
+"WhatsApp error codes", looked up in November 2026 there or in lists made from them. What neither names is
+general knowledge and marked [gen]: single numbers of those two, Salesforce, Google, OpenAI, Anthropic. A code
+that is in no table is told by its status and the vendor's own sentence.
 """
 
 from __future__ import annotations
@@ -118,7 +119,7 @@ _UNREGISTERED: Final = Meaning(
 )
 
 TWILIO: Final[Mapping[str, Meaning]] = MappingProxyType(
-    {  # [gen]
+    {  # 20404, 20500 and 30034 [gen]
         "20003": WRONG_KEY,
         "20005": SUSPENDED,
         "20404": NOT_FOUND,
@@ -188,7 +189,7 @@ TWILIO: Final[Mapping[str, Meaning]] = MappingProxyType(
 )
 
 META: Final[Mapping[str, Meaning]] = MappingProxyType(
-    {  # 4, 10, 17, 100, 104, 190, 200, 613, 803, 80007 and 132000 are in the spec; the others [gen]
+    {  # 131016, 131031, 131042, 132005, 132012 and 133010 [gen]
         "0": WRONG_KEY,
         "1": UNWELL,
         "2": UNWELL,
@@ -220,6 +221,24 @@ META: Final[Mapping[str, Meaning]] = MappingProxyType(
         "131031": SUSPENDED,
         "131042": PAYMENT,
         "131047": _WINDOW,
+        "130497": Meaning(
+            _PERMANENT,
+            "not_allowed",
+            "does not let this account write to users of that country",
+            "Use another channel",
+        ),
+        "131049": Meaning(
+            _PERMANENT,
+            "held_back",
+            "did not deliver it, so that the user gets fewer marketing messages",
+            "Send it again after a day at the earliest, or use another channel",
+        ),
+        "131050": Meaning(
+            _PERMANENT,
+            "opted_out",
+            "says that the recipient wants no marketing messages from this sender",
+            "Only the recipient can undo that",
+        ),
         "131048": Meaning(
             _RATE,
             "spam_limited",

@@ -1,10 +1,12 @@
 """HubSpot's CRM objects: contacts, deals, notes and their associations.
 
 Sources: the OpenAPI documents of HubSpot for crm/v3/objects and crm/objects/2026-09 (create, PATCH by
-`idProperty=email`, search with its own schema), and its documentation of association types, whose numbers
-below are the HUBSPOT_DEFINED ones that every account has. A second contact with an e-mail address is
-answered 409, category CONFLICT, with the sentence "Contact already exists. Existing ID: 12345". There is no
-idempotency key: nothing is sent twice. Searches have a limit of their own of about 5 requests a second.
+`idProperty=email`, search with its own schema), and its documentation of association types (looked up in
+November 2026), whose numbers below are the HUBSPOT_DEFINED ones that every account has. A second contact
+with an e-mail address is answered 409, category CONFLICT, with the sentence "Contact already exists.
+Existing ID: 12345". There is no idempotency key: nothing is sent twice. Searches have a limit of their own of
+about 5 requests a second, compare times as milliseconds, take no note by its text, and find a new record
+after some seconds, a changed one after a minute.
 """
 
 from __future__ import annotations

@@ -180,6 +180,9 @@ META_CASES: list[Case] = [
     (400, meta(131026), "undeliverable", PERMANENT, "(131026)"),
     (400, meta(131047, "Re-engagement message"), "window_closed", PERMANENT, "24 hours"),
     (400, meta(131048), "spam_limited", RATE, "blocked or reported"),
+    (400, meta(130497), "not_allowed", PERMANENT, "users of that country"),
+    (400, meta(131049), "held_back", PERMANENT, "fewer marketing messages"),
+    (400, meta(131050), "opted_out", PERMANENT, "no marketing messages"),
     (400, meta(131056), "pair_limited", RATE, "retry in 60 s"),
     (400, meta(131051), "unsupported", PERMANENT, "type of message"),
     (
