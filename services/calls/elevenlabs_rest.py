@@ -1,7 +1,8 @@
 """The REST parts of an ElevenLabs conversation, through the vendor's own SDK, and the hosts it runs on.
 
-Every request runs in a thread with a loop of its own: importing the SDK takes a second, building a long
-conversation's objects a tenth of one. Each closes its connection. Hosts: the vendor's SDKs.
+Every request goes through the connection's policy, and runs in a thread with a loop of its own: importing the
+SDK takes a second, building a long conversation's objects a tenth of one. Each closes its connection. Hosts:
+the vendor's SDKs.
 """
 
 from __future__ import annotations
@@ -16,16 +17,20 @@ from typing import Any, Final, NoReturn, TypeVar
 from urllib.parse import urlsplit
 
 from services.calls.access import VendorAccess
+from services.clock import SystemClock
 from services.errors import Category, ServiceError
 from services.http.addresses import is_loopback, normalize_base_url
 from services.model import Provider
 from services.providers.hosts import VENDOR_NAMES, residency_hosts
+from services.resilience import Attempt, Policy
 
 T = TypeVar("T")
 
 SECONDS: Final = 20.0
 """One request may take so long, from import to last byte."""
 AUDIO_SECONDS: Final = 120.0
+ATTEMPTS: Final = 2
+"""Nothing here changes anything: it is asked once more where the vendor is busy."""
 MOST_AUDIO: Final = 512 * 1024 * 1024
 
 _LIVEKIT: Final = "wss://livekit.rtc.elevenlabs.io"
@@ -61,6 +66,7 @@ class ElevenLabsRest:
     def __init__(self, access: VendorAccess, *, seconds: float = SECONDS) -> None:
         self._access = access
         self._seconds = seconds
+        self._policy = access.policy or Policy(VENDOR_NAMES[Provider.ELEVENLABS], SystemClock())
 
     async def signed_url(self, agent_id: str, *, branch: str = "", environment: str = "") -> str:
         """A WebSocket URL that opens one conversation within about 15 minutes. It is a secret."""
@@ -134,6 +140,12 @@ class ElevenLabsRest:
         return await self._apart(ask, AUDIO_SECONDS)
 
     async def _apart(self, ask: Callable[[Any], Awaitable[T]], seconds: float) -> T:
+        async def work(attempt: Attempt) -> T:
+            return await self._in_thread(ask, seconds)
+
+        return await self._policy.run(work, attempts=ATTEMPTS)
+
+    async def _in_thread(self, ask: Callable[[Any], Awaitable[T]], seconds: float) -> T:
         """Run a request in a thread. Cancelled, it stops there too, and is waited for."""
         running: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[T]]] = []
         stopped = False
@@ -227,8 +239,8 @@ def _run(work: Callable[[], T]) -> tuple[Exception | None, T]:
 
 
 def _reading(seconds: float = SECONDS) -> dict[str, Any]:
-    """Options of a request that changes nothing: asked once more where the vendor is busy."""
-    return {"max_retries": 1, "timeout_in_seconds": seconds}
+    """Options of a request: the policy retries, not the SDK."""
+    return {"max_retries": 0, "timeout_in_seconds": seconds}
 
 
 def _text(answer: object, name: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from services.calls.access import VendorAccess
 from services.calls.elevenlabs_aftermath import messages_of, read_aftermath
 from services.calls.elevenlabs_rest import ElevenLabsRest, livekit_url, websocket_base
 from services.calls.messages import Cost, Notice, VendorLatency
+from services.clock import SystemClock
 from services.errors import Category, ServiceError
 from services.model import Provider
+from services.resilience import Policies, RetryOptions
 from tests.support.rawserver import RawServer, Reply, Seen, raw_server, reply
 
 KEY = "sk_0123456789abcdefghij"
@@ -162,6 +165,22 @@ async def test_a_busy_vendor_is_asked_once_more() -> None:
     async with raw_server(lambda _: answers.pop(0)) as server:
         assert (await ElevenLabsRest(access(server.url)).token("agent_1"))[0] == "t"
     assert len(server.seen) == 2
+
+
+async def test_it_goes_through_the_policy_of_its_connection() -> None:
+    policy = Policies(SystemClock()).of("ElevenLabs (acme)", retry_options=RetryOptions(first_wait=0.001))
+    busy = reply({"detail": {"status": "system_busy", "message": "busy"}}, status=503)
+    async with raw_server(lambda _: busy) as server:
+        rest = ElevenLabsRest(replace(access(server.url), policy=policy))
+        for _ in range(5):
+            with pytest.raises(ServiceError, match="503"):
+                await rest.token("agent_1")
+        assert len(server.seen) == 10
+        with pytest.raises(ServiceError) as caught:
+            await rest.token("agent_1")
+        assert len(server.seen) == 10
+    assert caught.value.code == "breaker_open"
+    assert (policy.stats.calls, policy.stats.failures, policy.stats.refused_by_breaker) == (6, 5, 1)
 
 
 async def test_no_answer_in_time() -> None:
