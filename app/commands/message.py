@@ -70,6 +70,7 @@ SEND_HELP = """\
 Sends by the company's integration for the channel, else a shared one, else the service named in
 COMMUNICATIONS_API_URL; without any it is simulated, and says so. A message is sent at most once: with the
 same --key again the first one is shown. One whose answer was lost is `unknown` and not sent again by itself.
+An e-mail ends at `sent`: whether it came back stands in the sender's mailbox, which is not read.
 """
 
 

@@ -38,7 +38,7 @@ ADAPTERS: Final[tuple[AdapterInfo, ...]] = (
         secret_required=False,
         config={
             "host*": "The mail server",
-            "from*": 'The sender: name@example.com, or "Name <name@example.com>"',
+            "from*": 'The sender: name@example.com, or "Name <name@example.com>"; bounces go there',
             "port": "Its port; 587 for starttls, 465 for implicit",
             "tls": "starttls (the default), implicit, or none for a server on this machine",
             "user": "The account at the mail server; without one nobody logs in",

@@ -32,7 +32,8 @@ from services.text import clean_line
 if TYPE_CHECKING:
     from aiosmtplib import SMTP
 
-REMARK: Final = "The mail server took it over; mail servers do not tell what became of it"
+REMARK: Final = "The mail server took it over; if it comes back, it does so to the sender's mailbox"
+"""Mail servers tell what became of a mail by a mail (RFC 3464), and mailboxes are not read here."""
 TLS_WAYS: Final = ("starttls", "implicit", "none")
 _PORTS: Final = {"starttls": 587, "implicit": 465, "none": 25}
 # Seven bits only: the message may pass servers that know no other.

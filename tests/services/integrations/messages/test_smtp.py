@@ -47,7 +47,7 @@ async def test_a_mail_arrives_encrypted(world, tmp_path, tls):
         row = await mail(world, subject="Grüße 你好", body="Schön\n.leading dot\n\nEnd")
     assert (row.state, row.recipient, row.sender) == (SENT, "bob@example.org", "front@example.com")
     assert not row.followed
-    assert "do not tell" in row.remark
+    assert "mailbox" in row.remark
     (arrived,) = box.mails
     assert box.envelopes == [("front@example.com", ["bob@example.org"])]
     assert arrived["Message-ID"] == f"<{row.id}@example.com>" == row.provider_id
