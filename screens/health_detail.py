@@ -196,7 +196,7 @@ class CheckPane(Pane):
         pairs += [("when down", weight), *self._around(check), ("id", check.id)]
         if check.facts:
             pairs += [("", ""), *check.facts]
-        if check.message and standing is Standing.FINE:
+        if check.message and standing in (Standing.FINE, Standing.MAINTENANCE):
             pairs.append(("found", check.message))
         if check.last_error:
             pairs += [("", ""), ("last error", check.last_error)]

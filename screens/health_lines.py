@@ -15,6 +15,7 @@ from screens.health_words import (
     check_sign,
     figure,
     fit_parts,
+    maintenance_words,
     prober_words,
     standing_of,
     whole_words,
@@ -135,6 +136,11 @@ def why_pieces(
             pieces.append((f"  {glyphs.arrow} {whole_words(advice, room, glyphs.ellipsis)}", Tone.PLAIN))
         return pieces
     parts = [Part(whose or display(check.name), Tone.PLAIN, flows=True)]
+    if standing is Standing.MAINTENANCE:
+        # What it is like meanwhile is what one wants to know before its end.
+        parts.append(Part(maintenance_words(check, now, zone), Tone.PLAIN, rank=1))
+        if check.message:
+            parts.append(Part(display(check.message), Tone.PLAIN, rank=1, flows=True))
     if check.simulated:
         parts.append(Part("simulated", Tone.LOOK))
     if check.p95_ms is not None:
@@ -149,6 +155,6 @@ def why_pieces(
     if check.dependents:
         many = "s hang" if check.dependents > 1 else " hangs"
         parts.append(Part(f"{check.dependents:,} check{many} on it", Tone.MUTED, rank=20))
-    if check.message:
+    if check.message and standing is not Standing.MAINTENANCE:
         parts.append(Part(display(check.message), Tone.MUTED, rank=30, flows=True))
     return [*head, *fit_parts(parts, width - 4, glyphs)]

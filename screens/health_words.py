@@ -234,6 +234,18 @@ class Part:
     """Whether it may be cut at the end of a word."""
 
 
+def maintenance_words(check: CheckView, now: int, zone: str, *, briefly: bool = False) -> str:
+    """`maintenance until Mar 02 15:00`; briefly the time alone, or of a day further away the day."""
+    until = check.maintenance_until
+    if until is None:
+        return "maintenance"
+    words = clock_time(until, now, zone)
+    if briefly and " " in words:
+        day, _, hour = words.rpartition(" ")
+        words = hour if until - now < 24 * 3_600_000 else day
+    return f"maintenance until {words}"
+
+
 def parts_of(
     check: CheckView, now: int, zone: str, elapsed: float, *, breaker_shown: bool = False
 ) -> list[Part]:
@@ -249,9 +261,7 @@ def parts_of(
             words = f"failing, {check.failures} of {check.failure_threshold}"
             parts.append(Part(words, tone, "failing"))
         case Standing.MAINTENANCE:
-            until = check.maintenance_until
-            words = f"maintenance until {clock_time(until, now, zone)}" if until is not None else ""
-            parts.append(Part(words or "maintenance", tone))
+            parts.append(Part(maintenance_words(check, now, zone, briefly=True), tone))
         case Standing.HELD:
             parts.append(Part(f"waits for {display(check.held_by)}", tone, flows=True))
             message = ""

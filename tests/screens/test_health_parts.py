@@ -12,6 +12,7 @@ from screens.health_board import Fold, HealthBoard
 from screens.health_dialogs import parse_minutes
 from screens.health_filter import parse_health_filter
 from screens.health_history import bins
+from screens.health_lines import why_pieces
 from screens.health_words import (
     Part,
     Standing,
@@ -329,3 +330,14 @@ def test_a_state_is_not_forgotten() -> None:
         view = check("system:x", CheckKind.SYSTEM, "x", state, failures=1)
         (panel,) = board.panels(HealthView(Overall.HEALTHY, "", (view,), NOON))
         assert panel.items == ("system:x",)
+
+
+def test_maintenance_says_until_when_and_what_it_is_like_meanwhile() -> None:
+    retell = outage().checks[0]
+    view = replace(retell, state=MAINTENANCE, maintenance_until=NOON + 26 * HOUR)
+    assert text_of(view, 28) == "maintenance until Mar 02"
+    assert text_of(view, 60).startswith("maintenance until Mar 02 · breaker open 12 s")
+    tonight = replace(view, maintenance_until=NOON + 13 * HOUR)
+    assert text_of(tonight, 28) == "maintenance until 02:00"
+    why = "".join(text for text, _ in why_pieces(view, NOON, ZONE, 0.0, UNICODE, 80))
+    assert why.strip().startswith("‖ Retell · maintenance until Mar 02 15:00 · Retell answers 503")
