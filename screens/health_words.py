@@ -76,7 +76,7 @@ def standing_of(check: CheckView) -> Standing:
         return Standing.HELD
     if check.state is HealthState.PENDING:
         return Standing.FAILING if check.failures else Standing.UNCHECKED
-    return _STANDING[check.state]
+    return _STANDING.get(check.state, Standing.HELD)  # what is in none of its own states waits
 
 
 def name_of(check: CheckView) -> str:
