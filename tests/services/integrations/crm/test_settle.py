@@ -169,6 +169,19 @@ async def test_one_record_answers_for_one_change_only(
         await crm.settle(lost.id)
 
 
+async def test_an_older_record_of_the_same_name_is_another_one(
+    bench: Bench, simulator: RunningSimulator, system: str
+) -> None:
+    real_time(bench)
+    crm = bench.crm()
+    await crm.create_deal("acme", DealData("Renewal"))
+    bench.clock.advance(hours=1)
+    await cut_off(bench, "crm.deal", {"name": "Renewal", "properties": {}}, "second")
+    (lost,) = await crm.changes("acme", state=EffectState.UNKNOWN)
+    bench.clock.advance(seconds=SURE_AFTER_MS / 1000)
+    assert (await crm.settle(lost.id)).state is EffectState.FAILED
+
+
 async def test_an_update_that_others_wrote_over_is_for_a_person(
     bench: Bench, simulator: RunningSimulator
 ) -> None:

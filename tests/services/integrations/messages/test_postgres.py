@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from urllib.parse import urlencode
 
 from services.integrations.messages import Channel, MessageState, store
 from services.integrations.messages.model import Report
+from services.integrations.messages.webhooks import twilio_signature
+from services.simulator.options import ACCOUNT_SID
 from services.storage import DatabaseLocation
 from tests.services.integrations.messages.conftest import TO, World
 from tests.support.postgres import postgres_server, postgres_url  # noqa: F401
 from tests.support.world import FakeClock, services_on
+
+URL = "https://callboard.example.com/webhooks/twilio/messages"
 
 
 async def test_messages_on_postgresql(simulator, postgres_url, tmp_path):  # noqa: F811
@@ -68,3 +73,33 @@ async def test_messages_on_postgresql(simulator, postgres_url, tmp_path):  # noq
         assert await services.messages.settle(older_than_ms=0) == ()
         await services.companies.remove("acme")
         assert await services.messages.list() == []
+
+
+async def test_what_comes_in_on_postgresql(simulator, postgres_url, tmp_path):  # noqa: F811
+    clock = FakeClock()
+    where = DatabaseLocation.from_url(postgres_url)
+    async with (
+        services_on(simulator, tmp_path, clock=clock, vendors=(), database=where) as services,
+        services_on(simulator, tmp_path, clock=clock, vendors=(), database=where) as others,
+    ):
+        world = World(services, simulator, clock)
+        integration = await world.add_twilio()
+        await (await others.open_secrets()).set(f"integration/{integration}", simulator.key)
+        sms = {"AccountSid": ACCOUNT_SID, "MessageSid": "SM1", "SmsStatus": "received", "From": TO}
+        fields = {**sms, "To": "+15005550006", "Body": "Yes\x00, Monday"}
+        headers = {"X-Twilio-Signature": twilio_signature(simulator.key, URL, fields.items())}
+        answers = await asyncio.gather(*(
+            each.messages.take_twilio_status(headers, urlencode(fields).encode(), URL)
+            for each in (services, others)
+            for _ in range(4)
+        ))  # fmt: skip
+        assert {answer.status for answer in answers} == {200}
+        (row,) = await others.messages.received("acme")
+        assert row.body == "Yes, Monday"
+
+        await world.messages.send_message("acme", Channel.EMAIL, "ann@example.com", body="Hello")
+        await services.messages.texts.set("acme", 3)
+        clock.advance(hours=3 * 24, seconds=1)
+        swept = await asyncio.gather(services.messages.texts.sweep(), others.messages.texts.sweep())
+        assert max(swept) == 2
+        assert (await others.messages.received())[0].text_removed_at == clock.now()
