@@ -25,7 +25,7 @@ from services.health.runner import failed
 from services.http import Wire
 from services.model import ConnectionInfo, Provider
 from services.providers import VENDOR_NAMES, ElevenLabsClient, RetellClient
-from services.resilience import RULES, Subject, duration, time_left
+from services.resilience import RULES, Fallback, Result, Subject, duration, time_left
 
 SECRETS = "system:secrets"
 ALMOST = 0.9
@@ -163,13 +163,13 @@ def _held(connection: ConnectionInfo, seconds: float) -> Reading:
 class Accounts:
     """What accounts have used. Where the key may not know, or the vendor does not say, is asked seldom.
 
-    What cannot be learnt at the moment is as it was, for a while: it does not end because nobody answers.
+    What cannot be learnt at the moment is as it was, for a while, and says so: it does not end because
+    nobody answers.
     """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._refused: dict[tuple[int, str], float] = {}
-        self._known: dict[tuple[int, str], tuple[Any, float]] = {}
 
     async def usages(self, connection_id: int, client: RetellClient | ElevenLabsClient) -> list[Usage]:
         """What there is to know; an empty list where nothing is."""
@@ -178,53 +178,73 @@ class Accounts:
         return await self._of_elevenlabs(connection_id, client)  # type: ignore[arg-type]
 
     async def _of_retell(self, connection_id: int, client: RetellClient) -> list[Usage]:
-        found = await self._ask(connection_id, "concurrency", client.concurrency)
+        known = await self._ask(connection_id, "concurrency", client, client.concurrency)
+        found = known.value
         used, limit = _count(found, "current_concurrency"), _count(found, "concurrency_limit")
         if used is None:
             return []
         burst = _count(found, "concurrency_burst_limit") if _is(found, "concurrency_burst_enabled") else None
         remark = f"{burst:,} at a surcharge" if burst and burst > (limit or 0) else ""
-        return [Usage("lines", used, limit, "calls at once", LINES_ADVICE, remark)]
+        return [Usage("lines", used, limit, "calls at once", LINES_ADVICE, _as_of(known, remark))]
 
     async def _of_elevenlabs(self, connection_id: int, client: ElevenLabsClient) -> list[Usage]:
         subscription, live = await asyncio.gather(
-            self._ask(connection_id, "subscription", client.subscription),
-            self._ask(connection_id, "live count", client.live_count),
+            self._ask(connection_id, "subscription", client, client.subscription),
+            self._ask(connection_id, "live count", client, client.live_count),
         )
         usages = _credits(subscription)
-        calls = _count(live, "count")
+        calls = _count(live.value, "count")
         if calls is not None:
             # The vendor names no limit for them: it is one of the plan, and each agent's own.
-            usages.append(Usage("lines", calls, None, "calls at once", LINES_ADVICE))
+            usages.append(Usage("lines", calls, None, "calls at once", LINES_ADVICE, _as_of(live)))
         return usages
 
-    async def _ask(self, connection_id: int, what: str, ask: Callable[[], Awaitable[Wire]]) -> Any:
+    async def _ask(
+        self,
+        connection_id: int,
+        what: str,
+        client: RetellClient | ElevenLabsClient,
+        ask: Callable[[], Awaitable[Wire]],
+    ) -> Result[Any]:
+        """What the vendor says of it, or said a while ago; None where it does not."""
         key, now = (connection_id, what), self._clock.monotonic()
         refused_at = self._refused.get(key)
         if refused_at is not None and now - refused_at < REFUSED:
-            return None
+            return Result(None)
+
+        async def work() -> Any:
+            try:
+                async with _within(0.5):
+                    return (await ask()).data
+            except TimeoutError:
+                slow = ServiceError("It was not said in time", category=Category.TIMEOUT, code="timeout")
+            raise slow
+
         try:
-            async with _within(0.5):
-                found = (await ask()).data
+            found = await client.policy.call(work, Fallback(key=("account", what), max_age=REMEMBERED))
         except ServiceError as error:
-            if error.category in (Category.AUTHENTICATION, Category.PERMANENT):
-                self._refused[key] = now
-                self._known.pop(key, None)
-                return None
-        except TimeoutError:
-            pass
-        else:
-            self._known[key] = (found, now)
-            return found
-        known, at = self._known.get(key, (None, now))
-        return known if now - at < REMEMBERED else None
+            found = Result(None, reason=error)
+        if found.reason is not None and found.reason.category in (
+            Category.AUTHENTICATION,
+            Category.PERMANENT,
+        ):
+            self._refused[key] = now
+            return Result(None)
+        return found
 
 
-def _credits(subscription: Any) -> list[Usage]:
+def _as_of(known: Result[Any], *remarks: str) -> str:
+    """Remarks on what is known, with its age where it is not from just now."""
+    age = f"as of {duration(known.age)} ago" if known.degraded else ""
+    return ", ".join(filter(None, (*remarks, age)))
+
+
+def _credits(known: Result[Any]) -> list[Usage]:
     """The credits of the period (called characters in the vendor's documents), and the plan they belong to.
 
     What may be bought beyond the plan's own counts; without an end to it nothing is ever used up.
     """
+    subscription = known.value
     used = _count(subscription, "character_count")
     if used is None:
         return []
@@ -242,7 +262,7 @@ def _credits(subscription: Any) -> list[Usage]:
     if reset is not None:
         with suppress(ValueError, OverflowError, OSError):
             remarks.append(f"new ones on {datetime.fromtimestamp(reset, tz=UTC):%Y-%m-%d}")
-    return [Usage("quota", used, limit, "credits in this period", CREDITS_ADVICE, ", ".join(remarks))]
+    return [Usage("quota", used, limit, "credits in this period", CREDITS_ADVICE, _as_of(known, *remarks))]
 
 
 def _is(document: Any, name: str) -> bool:
