@@ -143,7 +143,7 @@ class Demo:
 
     async def mend_agent(self, card: AgentCard) -> None:
         """Take this agent's faults away."""
-        await self._control(card.provider, "DELETE", f"/__faults?agent={card.agent_id}")
+        await self._control(card.provider, "DELETE", f"/__faults?target={card.agent_id}")
 
     async def edit_agent(self, card: AgentCard) -> None:
         """Change the agent as somebody in the vendor's dashboard would."""

@@ -43,8 +43,10 @@ examples:
   callboard simulator --fault 429:retry-after=2:x3 --fault 'truncate:Booking Bot'
 and, while it runs:
   callboard simulator fault '500:Reception DE'
+  callboard simulator fault 503:retell hang:hubspot       # a vendor, a partner; all partners: hang:partners
   callboard simulator edit 'Reception DE'
-  callboard simulator clear
+  callboard simulator clear retell                        # what strikes Retell; without a name everything
+with --demo before it, for the demo that is open: callboard --demo simulator fault 503:retell
 """
 
 
@@ -87,8 +89,10 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("--state-file", metavar="FILE", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--memory", metavar="FILE", type=Path, help=argparse.SUPPRESS)
     actions = parser.add_subparsers(dest="action", metavar="ACTION", title="for a running simulator")
-    _add_action(actions, "fault", "switch faults on").add_argument("spec", metavar="FAULT", nargs="+")
-    _add_action(actions, "clear", "switch every fault off")
+    fault = _add_action(actions, "fault", "switch faults on", epilog=FAULT_HELP)
+    fault.add_argument("spec", metavar="FAULT", nargs="+")
+    clear = _add_action(actions, "clear", "switch faults off: every one, or those of some targets")
+    clear.add_argument("target", metavar="TARGET", nargs="*", help="a vendor, a partner, or an agent")
     _add_action(actions, "stats", "how many requests it answered, and how many at once")
     _add_action(actions, "agents", "list its agents")
     edit = _add_action(actions, "edit", "change an agent as a person in the vendor's dashboard would")
@@ -114,8 +118,8 @@ def run(args: argparse.Namespace) -> int:
     return action(url, args)
 
 
-def _add_action(actions: Subparsers, name: str, text: str) -> argparse.ArgumentParser:
-    parser = actions.add_parser(name, help=text, description=text)
+def _add_action(actions: Subparsers, name: str, text: str, *, epilog: str = "") -> argparse.ArgumentParser:
+    parser = actions.add_parser(name, help=text, description=text, epilog=epilog)
     parser.add_argument("--url", help="where it listens; any port will do (default: the one started last)")
     # A default here would overwrite what was given before the action.
     parser.add_argument("--state-file", type=Path, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
@@ -236,7 +240,12 @@ def _fault(url: str, args: argparse.Namespace) -> int:
 
 
 def _clear(url: str, args: argparse.Namespace) -> int:
-    count = _control(url, "DELETE", "/__faults")["cleared"]
+    from urllib.parse import quote
+
+    count = 0
+    for target in args.target or [""]:
+        about = f"?target={quote(target, safe='')}" if target else ""
+        count += _control(url, "DELETE", f"/__faults{about}")["cleared"]
     say(f"Switched off: {count} fault{'' if count == 1 else 's'}")
     return ExitCode.DONE
 
@@ -276,6 +285,12 @@ def _address(args: argparse.Namespace) -> str:
         return _http(str(args.url).rstrip("/"))
     files = [args.state_file] if args.state_file else _state_files(demo=args.demo)
     living = [(file.stat().st_mtime, state) for file in files if _alive(state := _read_state(file))]
+    if not living and args.demo:
+        raise ServiceError(
+            "The demo is not open",
+            advice="open it in another terminal: callboard --demo",
+            code="no_simulator",
+        )
     if not living:
         raise ServiceError(
             "No simulator is running on this machine that was started here",
@@ -304,9 +319,8 @@ def _control(url: str, method: str, path: str, body: dict[str, Any] | None = Non
         with opener.open(request, timeout=10) as response:
             answer = json.load(response)
     except urllib.error.HTTPError as error:
-        raise UsageError(
-            _refusal(error.read()), advice="`callboard simulator agents` lists the agents"
-        ) from None
+        known = "`callboard simulator fault --help` lists vendors and partners, `simulator agents` the agents"
+        raise UsageError(_refusal(error.read()), advice=known) from None
     except (OSError, ValueError):
         answer = None
     if not isinstance(answer, dict):

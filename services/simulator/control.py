@@ -2,7 +2,8 @@
 
     GET    /__stats                  counts of requests: in all, by vendor, kind, route and status
     POST   /__stats/reset
-    GET    /__faults                 POST {"fault": SPEC} or the bare SPEC    DELETE [?agent=ID] = switch off
+    GET    /__faults                 POST {"fault": SPEC} or the bare SPEC    DELETE = switch off
+                                     ?target=… of GET and DELETE: a vendor, a partner or an agent (id or name)
     GET    /__agents                 id, name and vendor of every agent
     POST   /__agents/{id}/edit       {"part": "engine"|"agent"|"tool", "set": {…}}, both optional
     DELETE /__agents/{id}
@@ -73,11 +74,11 @@ class Control:
                     counter.reset()
                 return answer({"reset": True})
             case ("GET", "__faults"):
-                return answer({"faults": self._faults.as_list()})
+                return self._of_target(request, lambda target: {"faults": self._faults.as_list(target)})
             case ("POST", "__faults"):
                 return self._add_fault(request)
             case ("DELETE", "__faults"):
-                return answer({"cleared": self._faults.clear(request.query.get("agent", ""))})
+                return self._of_target(request, lambda target: {"cleared": self._faults.clear(target)})
             case ("GET", "__agents"):
                 return answer({"agents": self._agents()})
             case ("POST", "__agents", target, "edit"):
@@ -118,6 +119,12 @@ class Control:
         except UsageError as error:
             return _error(400, error.message)
         return answer({"fault": fault.spec}, 201)
+
+    def _of_target(self, request: Request, work: Callable[[str], Json]) -> Reply:
+        try:
+            return answer(work(request.query.get("target", "")))
+        except UsageError as error:
+            return _error(404, error.message)
 
     def _edit(self, target: str, request: Request) -> Reply:
         body = request.json_object()

@@ -32,7 +32,10 @@ kinds
   permission       the key lacks a permission
 
 targets (all must fit; none = every request)
-  retell, elevenlabs, twilio                  one vendor
+  retell, elevenlabs, twilio, partners        one vendor; all partners together
+  hubspot, whatsapp, openai, anthropic, llm,  one partner (llm: both vendors of language models)
+    opentable, toast, doctolib, knowledge,
+    crm, bookings, messages-gateway
   list, detail, versions, account, write, call  one kind of request
   usage                                       what is left of quota and concurrency
   call                                        joining a conversation
@@ -43,7 +46,7 @@ options
   N%               strike with this probability, e.g. 25%
 """
 
-_VENDORS = (*Provider, "twilio")
+_VENDORS = (*Provider, "twilio", "partners")
 ROUTE_KINDS = ("list", "detail", "versions", "account", "usage", "write", "call")
 _OPTIONS: dict[str, tuple[str, ...]] = {
     "429": ("retry-after",),
@@ -173,22 +176,39 @@ class FaultBoard:
         if fault.target:
             ids = frozenset(self._resolve(fault.target))
             if not ids:
-                near = difflib.get_close_matches(fault.target, list(self._names()), 1, 0.4)
-                hint = f"; did you mean “{near[0]}”?" if near else ""
-                raise _wrong(spec, f"there is no object “{fault.target}”{hint}")
+                raise _wrong(spec, self._unknown(fault.target))
         self._active.append(ActiveFault(fault, ids, fault.count))
         return fault
 
     def clear(self, target: str = "") -> int:
-        """Switch every fault off, or those of one object (id or name); returns how many there were."""
-        ids = frozenset(self._resolve(target)) if target else frozenset()
-        kept = [active for active in self._active if target and active.ids.isdisjoint(ids)]
-        count = len(self._active) - len(kept)
-        self._active = kept
+        """Switch every fault off, or those of one vendor, partner or object (id or name); returns how many.
+
+        Faults of a vendor's agents are the agents' own: they stay when those of the vendor go. Raises
+        `UsageError` for a target that there is not.
+        """
+        meant = self._about(target)
+        count = len(meant)
+        self._active = [active for active in self._active if active not in meant]
         return count
 
-    def as_list(self) -> list[dict[str, object]]:
-        return [active.as_dict() for active in self._active]
+    def as_list(self, target: str = "") -> list[dict[str, object]]:
+        """Those that are switched on: all, or those of one target as `clear` means it."""
+        return [active.as_dict() for active in self._about(target)]
+
+    def _about(self, target: str) -> list[ActiveFault]:
+        if not target:
+            return self._active
+        if target.lower() in _VENDORS:
+            vendor = target.lower()
+            return [each for each in self._active if not each.ids and each.fault.provider == vendor]
+        ids = frozenset(self._resolve(target))
+        if not ids:
+            raise UsageError(self._unknown(target), code="wrong_fault")
+        return [active for active in self._active if not active.ids.isdisjoint(ids)]
+
+    def _unknown(self, target: str) -> str:
+        near = difflib.get_close_matches(target, [*_VENDORS, *ROUTE_KINDS, *self._names()], 1, 0.4)
+        return f"there is no object “{target}”" + (f"; did you mean “{near[0]}”?" if near else "")
 
     def strike(self, provider: str, route_kind: str, ids: Sequence[str]) -> list[Fault]:
         """The faults that hit this request: every latency, and the first of the others."""

@@ -368,6 +368,6 @@ def mount(partners: Partners) -> LlmStore:
     add("GET", f"{PREFIX}/__requests", "other", store.show_requests, public=True)
     add("DELETE", f"{PREFIX}/__requests", "other", store.forget, public=True)
     # The longer path first: the first that fits says how an error looks.
-    partners.add(Partner(ANTHROPIC, anthropic_failure))
-    partners.add(Partner(PREFIX, openai_failure))
+    partners.add(Partner(ANTHROPIC, anthropic_failure, words=("anthropic", "llm")))
+    partners.add(Partner(PREFIX, openai_failure, words=("openai", "llm")))
     return store

@@ -26,6 +26,12 @@ class Partner:
     """Its path, without a final slash."""
     failure: Callable[[int], Reply]
     aclose: Callable[[], object] = lambda: None
+    words: tuple[str, ...] = ()
+    """What faults call it; without any it is the word of its path."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.words or (self.prefix.strip("/"),)
 
 
 def plain_failure(status: int) -> Reply:
@@ -80,17 +86,21 @@ class Partners:
         return self.failure(404)
 
     def failure(self, status: int) -> Reply:
-        for partner in self._partners:
-            if self._path.startswith(partner.prefix + "/"):
-                return partner.failure(status)
-        return plain_failure(status)
+        partner = self._at(self._path)
+        return partner.failure(status) if partner else plain_failure(status)
 
     def names(self) -> list[tuple[str, str]]:
-        """It has no agents; a fault names a service by its word (`500:hubspot`)."""
-        return [(partner.prefix.strip("/"), partner.prefix.strip("/")) for partner in self._partners]
+        """It has no agents; a fault names a service by one of its words (`500:hubspot`)."""
+        words = dict.fromkeys(word for partner in self._partners for word in partner.names)
+        return [(word, word) for word in words]
+
+    def names_at(self, path: str) -> tuple[str, ...]:
+        """What faults call the service that this path belongs to."""
+        partner = self._at(path)
+        return partner.names if partner else ()
 
     def has_object(self, object_id: str) -> bool:
-        return any(object_id == partner.prefix.strip("/") for partner in self._partners)
+        return any(object_id in partner.names for partner in self._partners)
 
     def edit(self, agent_id: str, part: str, patch: Json) -> Json | None:
         """It has no agents."""
@@ -99,3 +109,6 @@ class Partners:
     def remove(self, agent_id: str) -> bool:
         """It has no agents."""
         return False
+
+    def _at(self, path: str) -> Partner | None:
+        return next((each for each in self._partners if path.startswith(each.prefix + "/")), None)

@@ -247,7 +247,7 @@ class Simulator:
         named = [request.query.get("agent_id", "")]
         if isinstance(vendor, Partners):
             vendor = vendor.facing(request.path)
-            named.append(request.path.split("/")[1])
+            named += vendor.names_at(request.path)
         route, ids = vendor.router.find(request.method, request.path)
         kind, template = (route.kind, f"{request.method} {route.template}") if route else ("other", "other")
         counters = (self._total, self._counters[provider])

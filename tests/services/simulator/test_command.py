@@ -94,7 +94,10 @@ def test_a_running_one_is_steered_without_its_address(tmp_path: Path) -> None:
         assert "429:x5  (struck 0, 5 left)" in shown
         assert "part engine" in steer(tmp_path, "edit", "Booking Bot").stderr
         assert "Concierge" in steer(tmp_path, "agents").stdout
-        assert "3 faults" in steer(tmp_path, "clear").stderr
+        assert steer(tmp_path, "fault", "503:retell", "hang:partners").returncode == 0
+        assert "1 fault\n" in steer(tmp_path, "clear", "retell").stderr
+        assert "no object “retel”" in steer(tmp_path, "clear", "retel").stderr
+        assert "4 faults" in steer(tmp_path, "clear").stderr
         refused = steer(tmp_path, "edit", "Bookin")
         assert (refused.returncode, "no agent “Bookin”" in refused.stderr) == (2, True)
         process.send_signal(signal.SIGINT)

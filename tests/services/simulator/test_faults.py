@@ -10,7 +10,7 @@ import pytest
 
 from services.errors import UsageError
 from services.model import Provider
-from services.simulator import parse_fault
+from services.simulator import FAULT_HELP, parse_fault
 from tests.support.simulator import RunningSimulator, running_simulator
 
 LIST = "/v2/list-agents"
@@ -77,6 +77,71 @@ async def test_a_fault_for_one_agent_leaves_the_others_alone(
     assert (await simulator.stats())["faults"] == 1
 
 
+PARTNER_PATHS = {
+    "hubspot": "/hubspot/crm/v3/objects/contacts",
+    "whatsapp": "/whatsapp/v23.0/1",
+    "openai": "/llm/v1/models",
+    "anthropic": "/llm/anthropic/v1/models",
+    "opentable": "/opentable/inventory",
+    "toast": "/toast/restaurants/v1/restaurants/x",
+    "doctolib": "/doctolib/agendas",
+    "knowledge": "/knowledge/documents",
+    "crm": "/crm/contacts",
+    "bookings": "/bookings/partners",
+    "messages-gateway": "/messages-gateway/messages",
+}
+"""A path of every partner, whether or not anything is there."""
+
+
+async def answers(simulator: RunningSimulator) -> dict[str, int]:
+    """What each partner answers a stranger: 503 where the fault strikes."""
+    async with httpx.AsyncClient(base_url=simulator.partners_url) as client:
+        return {name: (await client.get(path)).status_code for name, path in PARTNER_PATHS.items()}
+
+
+@pytest.mark.parametrize(
+    ("target", "struck"),
+    [
+        ("partners", set(PARTNER_PATHS)),
+        ("llm", {"openai", "anthropic"}),
+        ("HubSpot", {"hubspot"}),
+        *((name, {name}) for name in PARTNER_PATHS),
+    ],
+)
+async def test_partners_fail_together_or_each_alone(
+    simulator: RunningSimulator, retell: httpx.AsyncClient, target: str, struck: set[str]
+) -> None:
+    await simulator.fault(f"503:{target}")
+    assert {name for name, status in (await answers(simulator)).items() if status == 503} == struck
+    assert (await retell.post(LIST)).status_code == 200
+    assert (await retell.delete(f"/__faults?target={target}")).json() == {"cleared": 1}
+    assert 503 not in (await answers(simulator)).values()
+
+
+async def test_the_help_names_every_partner(simulator: RunningSimulator) -> None:
+    for name in PARTNER_PATHS:
+        assert name in FAULT_HELP
+    with pytest.raises(ValueError, match="did you mean “partners”"):
+        await simulator.fault("hang:partner")
+
+
+async def test_a_vendor_is_mended_and_its_agents_stay_broken(
+    simulator: RunningSimulator, retell: httpx.AsyncClient
+) -> None:
+    agent_id = (await simulator.agents("retell"))[0]["agent_id"]
+    for spec in ("503:retell", "503:retell:list", "503:elevenlabs", f"500:retell:{agent_id}"):
+        await simulator.fault(spec)
+    of_retell = (await retell.get("/__faults?target=retell")).json()["faults"]
+    assert [fault["fault"] for fault in of_retell] == ["503:retell", "503:retell:list"]
+    assert (await retell.delete("/__faults?target=Retell")).json() == {"cleared": 2}
+    assert [fault["fault"] for fault in await simulator.faults()] == [
+        "503:elevenlabs",
+        f"500:retell:{agent_id}",
+    ]
+    refused = await retell.delete("/__faults?target=nobody")
+    assert (refused.status_code, "nobody" in refused.json()["error"]) == (404, True)
+
+
 async def test_bodies_that_are_no_good(simulator: RunningSimulator, retell: httpx.AsyncClient) -> None:
     good = await retell.post(LIST)
     for spec in ("truncate:x1", "html:x1", "shape:x1", "reorder:x1"):
@@ -140,7 +205,7 @@ async def test_faults_are_cleared_for_one_agent_or_all(
     agent_id = (await simulator.agents("retell"))[0]["agent_id"]
     for spec in (f"500:{agent_id}", "429:x9", "404:Booking Bot"):
         await simulator.fault(spec)
-    cleared = await retell.delete(f"/__faults?agent={agent_id}")
+    cleared = await retell.delete(f"/__faults?target={agent_id}")
     assert cleared.json() == {"cleared": 1}
     assert [fault["fault"] for fault in await simulator.faults()] == ["429:x9", "404:Booking Bot"]
     await simulator.clear_faults()
