@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import ClassVar, Final
 
 from services.http.client import Call, segment
-from services.http.wire import Wire, parse_page
+from services.http.wire import Wire, parse_page, wrong_shape
 from services.model import Provider
 from services.providers.client import Account, Client, Listing
 
@@ -91,6 +91,33 @@ class ElevenLabsClient(Client):
         """What is known of a voice (`voice_id`, `name`, …), be it the workspace's or the library's."""
         path = f"/v1/voices/{segment(voice_id, 'a voice')}"
         return await self._object(Call("GET", path), "a voice", "voice_id", attempts=2)
+
+    async def tool_ids(self) -> frozenset[str]:
+        """The ids of all tools of the workspace; the list holds them whole."""
+        return frozenset(str(wire.data["id"]) for wire in await self.list_tools())
+
+    async def mcp_server_ids(self) -> frozenset[str]:
+        """The ids of all MCP servers of the workspace. The list has one page."""
+        return await self._ids(f"{_ROOT}/mcp-servers", "mcp_servers", "id")
+
+    async def secret_ids(self) -> frozenset[str]:
+        """The ids of all secrets of the workspace; what they are is told to nobody. Without a size: all."""
+        return await self._ids(f"{_ROOT}/secrets", "secrets", "secret_id")
+
+    async def webhook_ids(self) -> frozenset[str]:
+        """The ids of all webhooks of the workspace. The list has one page."""
+        return await self._ids("/v1/workspace/webhooks", "webhooks", "webhook_id")
+
+    async def login_ids(self) -> frozenset[str]:
+        """The ids of all connections to other services that tools log in with. The list has one page."""
+        return await self._ids("/v1/workspace/auth-connections", "auth_connections", "id")
+
+    async def _ids(self, path: str, items: str, id_key: str) -> frozenset[str]:
+        read = functools.partial(parse_page, key=items)
+        page = await self._http.read(Call("GET", path), read, attempts=2)
+        if page.envelope.get("next_cursor") or page.envelope.get("has_more"):
+            raise wrong_shape("a whole list", page.envelope)
+        return frozenset(str(item.data.get(id_key)) for item in page.items)
 
     async def subscription(self) -> Wire:
         """What the plan allows and what is used of it (`character_count`, `character_limit`, …).

@@ -101,6 +101,18 @@ class RetellClient(Client):
         """The ids of all knowledge bases. The list is one plain array."""
         return await self._ids("/list-knowledge-bases", "knowledge_base_id")
 
+    async def phone_numbers(self) -> list[Wire]:
+        """All numbers (`phone_number`, `inbound_agents` with their weights and versions, …), never cached."""
+        call = Call("GET", "/v2/list-phone-numbers")
+        return await self._pages(_listing(call, "phone numbers", "phone_number", _SUMMARIES))
+
+    async def component_ids(self) -> frozenset[str]:
+        """The ids of all components that conversation flows share."""
+        call = Call("GET", "/v2/list-conversation-flow-components")
+        id_key = "conversation_flow_component_id"
+        listing = _listing(call, "components", id_key, _DOCUMENTS)
+        return frozenset(await self._kept(listing, lambda item: str(item.data[id_key])))
+
     async def concurrency(self, *, fresh: bool = False) -> Wire:
         """Calls under way and the account's limits (`current_concurrency`, `concurrency_limit`, …)."""
 

@@ -7,6 +7,7 @@ that the workspace does not have is answered 404 with `voice_not_found`, and lef
 from __future__ import annotations
 
 import datetime
+import functools
 from urllib.parse import parse_qsl
 
 from services.clock import Clock
@@ -17,6 +18,13 @@ from services.simulator.elevenlabs_replies import failure, invalid
 from services.simulator.wire import Json, Reply, Request, Router, answer
 
 _MOST = 100
+_EMPTY = {
+    "/v1/convai/mcp-servers": "mcp_servers",
+    "/v1/convai/secrets": "secrets",
+    "/v1/workspace/webhooks": "webhooks",
+    "/v1/workspace/auth-connections": "auth_connections",
+}
+"""What the workspace has none of, by path, and the member of the list."""
 
 
 class AccountRoutes:
@@ -32,6 +40,8 @@ class AccountRoutes:
         add("GET", "/v1/convai/analytics/live-count", "usage", self._live_count)
         add("GET", "/v2/voices", "list", self._voices)
         add("GET", "/v1/voices/*", "detail", self._voice)
+        for path, items in _EMPTY.items():
+            add("GET", path, "list", functools.partial(_nothing, items))
 
     def _user(self, _: Request) -> Reply:
         user = data.user()
@@ -91,3 +101,7 @@ class AccountRoutes:
         if found:
             return answer(found[0])
         return failure(404, "voice_not_found", f"A voice with voice_id {voice_id} was not found.")
+
+
+def _nothing(items: str, _: Request) -> Reply:
+    return answer({items: []})

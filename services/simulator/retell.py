@@ -95,6 +95,8 @@ class RetellVendor:
         add("GET", "/get-api-key-info", "account", self._key_info)
         add("GET", "/get-concurrency", "usage", self._concurrency)
         add("GET", "/list-knowledge-bases", "list", self._knowledge_bases)
+        none = {"items": [], "has_more": False}
+        add("GET", "/v2/list-conversation-flow-components", "list", lambda _: answer(none))
         add("GET", "/list-voices", "list", lambda _: answer(retell_data.voices()))
         add("GET", "/get-voice/*", "detail", self._voice)
         self.live = RetellLive(self.store, self.calls, self.conversations, clock, seed, failure, key.__eq__)

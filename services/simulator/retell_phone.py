@@ -26,8 +26,9 @@ from services.simulator.telephone import E164, LineCall, Refused, Telephone
 from services.simulator.wire import BadCursor, Document, Json, Reply, Request, Router, answer, cut_page
 
 NUMBERS: Final = ("+15005550100", "+15005550101")
-"""The first is bound to the account's first agent, the second to none."""
+"""The first is bound to the account's first agent, the second to none, until somebody binds them anew."""
 
+_MEMBERS: Final = ("inbound_agents", "outbound_agents", "inbound_sms_agents", "outbound_sms_agents")
 _ENDS: Final = {"busy": "dial_busy", "no-answer": "dial_no_answer", "failed": "dial_failed"}
 _PARTED: Final = {"agent": "agent_hangup", "callee": "user_hangup", "error": "error_unknown"}
 
@@ -52,10 +53,12 @@ class RetellPhone:
         self._script_of = script_of
         self._fail = fail
         self._made: dict[str, RetellCall] = {}
-        self._bound = next(iter(store.agents), "")
+        first = [{"agent_id": one, "weight": 1} for one in list(store.agents)[:1]]
+        self._bound: dict[str, Json] = {NUMBERS[0]: {"inbound_agents": first, "outbound_agents": first}}
         router.add("POST", "/v2/create-phone-call", "call", self._create)
         router.add("GET", "/v2/list-phone-numbers", "list", self._list)
         router.add("GET", "/get-phone-number/*", "detail", self._get)
+        router.add("PATCH", "/update-phone-number/*", "write", self._update)
 
     # Numbers
 
@@ -72,10 +75,7 @@ class RetellPhone:
             },
             "last_modification_timestamp": words.EPOCH_MS,
         }
-        if number == NUMBERS[0] and self._bound:
-            agent = {"agent_id": self._bound, "weight": 1}
-            data["inbound_agents"] = data["outbound_agents"] = [agent]
-        return data
+        return data | {member: agents for member, agents in self._bound.get(number, {}).items() if agents}
 
     def _list(self, request: Request) -> Reply:
         query = request.query
@@ -95,6 +95,21 @@ class RetellPhone:
         wanted = number.replace("%2B", "+")
         return answer(self._number(wanted)) if wanted in NUMBERS else self._fail(404, "")
 
+    def _update(self, request: Request, number: str) -> Reply:
+        """Bind a number to agents; their weights must add up to 1."""
+        wanted, body = number.replace("%2B", "+"), request.json_object()
+        if wanted not in NUMBERS:
+            return self._fail(404, "")
+        given: Json = {member: (body or {})[member] for member in _MEMBERS if member in (body or {})}
+        for agents in given.values():
+            known = isinstance(agents, list) and all(
+                isinstance(each, dict) and each.get("agent_id") in self._store.agents for each in agents
+            )
+            if not known or (agents and abs(sum(each.get("weight", 0) for each in agents) - 1) > 1e-6):
+                return self._fail(400, "")
+        self._bound.setdefault(wanted, {}).update(given)
+        return answer(self._number(wanted))
+
     # Calls
 
     def _create(self, request: Request) -> Reply:
@@ -111,8 +126,8 @@ class RetellPhone:
             return self._fail(404, f"Phone number {body['from_number']} was not found under this account.")
         if not body.get("ignore_e164_validation", False) and not E164.fullmatch(body["to_number"]):
             return self._fail(400, "to_number is not a valid E.164 number.")
-        bound = self._bound if body["from_number"] == NUMBERS[0] else ""
-        agent = self._store.agents.get(str(body.get("override_agent_id") or bound))
+        bound = self._bound.get(body["from_number"], {}).get("outbound_agents") or [{}]
+        agent = self._store.agents.get(str(body.get("override_agent_id") or bound[0].get("agent_id")))
         if agent is None:
             return self._fail(422, "No outbound agent id set up for phone number.")
         wanted = body.get("override_agent_version")

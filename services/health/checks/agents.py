@@ -1,7 +1,8 @@
 """Checks of the agents: all of them in one round over the mirror, not one probe each.
 
 A round reads every agent in one query and every bundle that is new to it; then it tries the hosts that
-agents point at (see `endpoints`) and asks after voices and knowledge bases (see `references`), both seldom.
+agents point at (see `endpoints`), asks after what they refer to (see `references`) and which of their
+versions are used (see `releases`), all of it seldom.
 """
 
 from __future__ import annotations
@@ -21,9 +22,18 @@ from services.errors import ServiceError
 from services.health.checks.endpoints import Endpoints, Host, host_of
 from services.health.checks.needs import Needs, read_needs
 from services.health.checks.references import References
+from services.health.checks.releases import (
+    Problem,
+    Releases,
+    number_words,
+    problems,
+    release_words,
+    target_problem,
+)
 from services.health.model import CheckKind, CheckSpec, HealthState, Reading
 from services.health.plan import Group
 from services.model import ConnectionInfo, Drift, Provider, SyncStatus
+from services.providers import VENDOR_NAMES
 from services.resilience import time_left
 from services.storage import Reader
 from services.text import clean_line
@@ -33,12 +43,24 @@ PART: Final = 400
 """Bundles read in one query."""
 MISSED: Final = 2
 """Times the age at which a mirror is stale after which it counts: a whole sync was missed by then."""
+LEFT_MS: Final = 24 * 3_600_000
+"""After which work on one side alone counts as left lying; until then somebody is just at it."""
+OF_ENGINES: Final = ("node", "state", "function", "local component", "local MCP server")
+"""What a Retell engine holds itself and refers to."""
 
 _AGENTS: Final = """
 SELECT a.id, a.name, c.name, a.connection_id, n.provider, a.status, a.drift, a.release, a.checked_at,
-       a.error_category, a.error_message, a.error_advice, a.remote_bundle_id
+       a.error_category, a.error_message, a.error_advice, a.remote_bundle_id, a.remote_id
 FROM agent a JOIN connection n ON n.id = a.connection_id JOIN company c ON c.id = n.company_id
 WHERE a.gone_at IS NULL
+"""
+
+# Apart from the others: the time stands behind the content, which only few of them need be read for.
+_DRIFTED: Final = """
+SELECT a.id, b.created_at
+FROM agent a JOIN bundle b
+  ON b.id = CASE a.drift WHEN 'local_ahead' THEN a.local_bundle_id ELSE a.remote_bundle_id END
+WHERE a.gone_at IS NULL AND a.drift IN ('local_ahead', 'remote_ahead')
 """
 
 
@@ -59,6 +81,9 @@ class AgentRow:
     error_message: str | None
     error_advice: str | None
     bundle_id: int | None
+    remote_id: str = ""
+    drifted_at: int | None = None
+    """When the side that is ahead came to be as it is; None where neither is."""
 
     @property
     def check_id(self) -> str:
@@ -78,6 +103,15 @@ class Finding:
     category: str = "permanent"
 
 
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Which version of an agent there is, what is wrong with those that are used, and by which numbers."""
+
+    words: str = ""
+    problems: tuple[Problem, ...] = ()
+    numbers: tuple[str, ...] = ()
+
+
 class AgentRounds:
     """Reads the mirror, round by round. Belongs to one event loop."""
 
@@ -87,6 +121,7 @@ class AgentRounds:
         connections: Callable[[], Awaitable[Sequence[ConnectionInfo]]],
         endpoints: Endpoints,
         references: References | None,
+        releases: Releases | None,
         clock: Clock,
         *,
         interval: float,
@@ -98,6 +133,7 @@ class AgentRounds:
         self._connections = connections
         self._endpoints = endpoints
         self._references = references
+        self._releases = releases
         self._clock = clock
         self._interval = interval
         self._failures = failures
@@ -132,11 +168,12 @@ class AgentRounds:
     def _rows(self) -> list[AgentRow]:
         try:
             rows = self._reader.rows(_AGENTS)
+            drifted = dict(self._reader.rows(_DRIFTED))
         except ServiceError as error:
             if error.code == "missing_table":
                 return []
             raise
-        return [_row(row) for row in rows]
+        return [_row(row, drifted.get(row[0])) for row in rows]
 
     async def _one(self, check_id: str) -> Reading:
         return dict(await self.run())[check_id]
@@ -147,8 +184,13 @@ class AgentRounds:
         rows = await asyncio.to_thread(self._read)
         hosts = {host for needs in self._needs.values() for host in _hosts(needs)}
         await for_a_while(self._endpoints.look(hosts))
+        agents, here = self._by_connection(rows)
+        looks: list[Awaitable[None]] = []
         if self._references is not None:
-            await for_a_while(self._references.look(connections, self._by_connection(rows)))
+            looks.append(self._references.look(connections, agents, here))
+        if self._releases is not None:
+            looks.append(self._releases.look(connections, agents))
+        await for_a_while(_all(looks))
         simulated = {key for key, each in connections.items() if self._simulated(each)}
         return await asyncio.to_thread(self._judge, rows, simulated)
 
@@ -167,13 +209,18 @@ class AgentRounds:
                 self._needs[key] = read_needs(providers[key], decode_parts(content))
         return rows
 
-    def _by_connection(self, rows: Sequence[AgentRow]) -> Mapping[int, list[Needs]]:
-        found: dict[int, list[Needs]] = {}
+    def _by_connection(
+        self, rows: Sequence[AgentRow]
+    ) -> tuple[dict[int, dict[str, Needs]], dict[int, set[str]]]:
+        """By connection and the vendor's id what each agent refers to, and which agents there are."""
+        agents: dict[int, dict[str, Needs]] = {}
+        here: dict[int, set[str]] = {}
         for row in rows:
+            here.setdefault(row.connection_id, set()).add(row.remote_id)
             needs = self._needs.get(row.bundle_id) if row.bundle_id is not None else None
             if needs is not None:
-                found.setdefault(row.connection_id, []).append(needs)
-        return found
+                agents.setdefault(row.connection_id, {})[row.remote_id] = needs
+        return agents, here
 
     def _judge(self, rows: Sequence[AgentRow], simulated: set[int]) -> list[tuple[str, Reading]]:
         now = self._clock.now()
@@ -181,11 +228,28 @@ class AgentRounds:
         for row in rows:
             needs = self._needs.get(row.bundle_id or 0, Needs())
             gone = self._references.gone(row.connection_id, needs) if self._references else []
-            reading = judge(row, needs, gone, self._endpoints, now, self._stale_after_ms)
+            release = self._release(row, needs)
+            reading = judge(row, needs, gone, self._endpoints, now, self._stale_after_ms, release)
             if row.connection_id in simulated:
                 reading = _simulated(reading)
             found.append((row.check_id, reading))
         return found
+
+    def _release(self, row: AgentRow, needs: Needs) -> Release:
+        releases = self._releases
+        if releases is None or row.provider is not Provider.RETELL:
+            return Release(row.release)
+        use = releases.use(row.connection_id, row.remote_id)
+        found = list(problems(needs, use))
+        for target in sorted(needs.targets, key=lambda target: target.agent_id):
+            problem = target_problem(target, releases.use(row.connection_id, target.agent_id))
+            if problem is not None:
+                found.append(problem)
+        return Release(release_words(needs, use, row.release), tuple(found), tuple(number_words(needs, use)))
+
+
+async def _all(looks: Sequence[Awaitable[None]]) -> None:
+    await asyncio.gather(*looks)
 
 
 async def for_a_while(look: Awaitable[None]) -> None:
@@ -199,7 +263,7 @@ async def for_a_while(look: Awaitable[None]) -> None:
             await look
 
 
-def _row(row: Sequence[Any]) -> AgentRow:
+def _row(row: Sequence[Any], drifted_at: int | None) -> AgentRow:
     return AgentRow(
         row[0],
         row[1],
@@ -208,7 +272,7 @@ def _row(row: Sequence[Any]) -> AgentRow:
         Provider(row[4]),
         SyncStatus(row[5]),
         Drift(row[6]),
-        *row[7:13],
+        *(*row[7:14], drifted_at),
     )
 
 
@@ -219,6 +283,7 @@ def judge(
     endpoints: Endpoints,
     now: int,
     stale_after_ms: int,
+    release: Release | None = None,
 ) -> Reading:
     """How an agent is: degraded by whatever is wrong with it, the gravest told first.
 
@@ -226,9 +291,11 @@ def judge(
     not known.
     """
     webhooks, tools = _reach(needs.webhooks, endpoints), _reach(needs.tool_urls, endpoints)
-    findings = [*_of_sync(row), *_of_references(row, needs, gone), *_of_hosts(webhooks, tools)]
-    findings += _of_mirror(row, now, stale_after_ms)
-    facts = _facts(row, needs, webhooks, tools)
+    release = release or Release(row.release)
+    findings = [*_of_sync(row), *_of_references(row, needs, gone)]
+    findings += [Finding(message, advice) for message, advice in release.problems]
+    findings += [*_of_hosts(webhooks, tools), *_of_mirror(row, now, stale_after_ms)]
+    facts = _facts(row, needs, webhooks, tools, release)
     if row.checked_at is None and not findings:
         return Reading(HealthState.PENDING, "not synced yet", "Press s on the agents screen", facts=facts)
     if findings:
@@ -253,12 +320,14 @@ def _of_sync(row: AgentRow) -> list[Finding]:
 
 
 def _of_references(row: AgentRow, needs: Needs, gone: Sequence[tuple[str, str]]) -> list[Finding]:
-    advice = f"Choose another one in the agent's settings at {row.provider}, or remove the reference"
-    missing = [*(("tool", one) for one in needs.gone_tools), *gone]
-    return [
-        Finding(f"It uses the {word} {clean_line(one)}, which {row.provider} does not have", advice)
-        for word, one in missing
-    ]
+    vendor = VENDOR_NAMES[row.provider]
+    advice = f"Choose another one in the agent's settings at {vendor}, or remove the reference"
+    found = []
+    for word, one in (*needs.missing, *gone):
+        does = "hands over to" if word == "agent" else "uses"
+        whose = "its own engine" if word in OF_ENGINES else vendor
+        found.append(Finding(f"It {does} the {word} {clean_line(one)}, which {whose} does not have", advice))
+    return found
 
 
 Reach = Mapping[Host, tuple[bool | None, str]]
@@ -290,18 +359,29 @@ def _of_mirror(row: AgentRow, now: int, stale_after_ms: int) -> list[Finding]:
     if row.drift is Drift.CONFLICT:
         advice = "Open the agent and decide which of the two counts"
         found.append(Finding("It was changed here and at the vendor", advice))
+    elif row.drifted_at is not None and now - row.drifted_at >= LEFT_MS:
+        age, vendor = _coarse(now - row.drifted_at), VENDOR_NAMES[row.provider]
+        if row.drift is Drift.LOCAL_AHEAD:
+            message = f"Its edits made here are {age} and not at {vendor}"
+            found.append(Finding(message, "Push them, or drop them"))
+        elif row.drift is Drift.REMOTE_AHEAD:
+            message = f"What was changed at {vendor} is {age} and not taken over here"
+            found.append(Finding(message, "Open the agent and take it over, or push what is here"))
     if row.checked_at is not None and now - row.checked_at > MISSED * stale_after_ms:
         old = _coarse(now - row.checked_at)
         found.append(Finding(f"Its mirror is {old}", "Sync it; look why no sync did (callboard runs)"))
     return found
 
 
-def _facts(row: AgentRow, needs: Needs, webhooks: Reach, tools: Reach) -> tuple[tuple[str, str], ...]:
+def _facts(
+    row: AgentRow, needs: Needs, webhooks: Reach, tools: Reach, release: Release
+) -> tuple[tuple[str, str], ...]:
     facts: list[tuple[str, str]] = [("mirror", _moment(row.checked_at))]
     if row.drift not in (Drift.IN_SYNC, Drift.UNKNOWN):
         facts.append(("drift", row.drift.value.replace("_", " ")))
-    if row.release:
-        facts.append(("release", row.release))
+    if release.words:
+        facts.append(("release", release.words))
+    facts += [("number", words) for words in release.numbers]
     for label, hosts in (("webhook", webhooks), ("tool host", tools)):
         for host, (ok, remark) in hosts.items():
             facts.append((label, f"{host}: {'reachable' if ok else remark}"))

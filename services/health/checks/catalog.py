@@ -14,6 +14,7 @@ from services.health.checks import connections, integrations, system
 from services.health.checks.agents import AgentRounds
 from services.health.checks.endpoints import Endpoints
 from services.health.checks.references import References
+from services.health.checks.releases import Releases
 from services.health.model import CheckKind, CheckSpec, Reading
 from services.health.plan import Plan
 from services.health.reach import Host
@@ -86,6 +87,7 @@ class StandardCatalog:
             companies.connections,
             self._endpoints,
             References(clients, clock),
+            Releases(clients, clock),
             clock,
             interval=max(MINUTE, options.interval_seconds),
             failures=options.failures,

@@ -1,49 +1,94 @@
-"""Whether what agents refer to exists at the vendor: voices and knowledge bases.
+"""Whether what agents refer to exists at the vendor: voices, documents, tools, secrets, other agents.
 
-The mirror holds neither, so the vendor is asked, seldom and for all agents of a connection together: Retell
-for its two lists, ElevenLabs for its list of just these voices, and one by one for documents (it lists them
-only with their folders) and for voices that are not in the list: an agent may speak with one of the public
-library. What the vendor does not say (no permission, no such list, an outage) is not known, and nobody's
-fault.
+The mirror holds none of these but the agents, so the vendor is asked, seldom and for all agents of a
+connection together: for those of its lists that any agent refers to; ElevenLabs for its list of just these
+voices; and one by one for documents (it lists them only with their folders), for voices that are not in the
+list (an agent may speak with one of the public library) and for agents that the mirror does not have. What
+the vendor does not say (no permission, no such list, an outage) is not known, and nobody's fault.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from operator import attrgetter
+from typing import Any, Final
 
 from services.clock import Clock
 from services.companies import ConnectionClients
 from services.errors import ServiceError
 from services.health.checks.needs import Needs
 from services.model import ConnectionInfo, Provider
-from services.providers import ElevenLabsClient, RetellClient
+from services.providers import ElevenLabsClient
 
 FRESH: Final = 1800.0
 """Seconds for which an answer holds."""
 DOUBTED: Final = 300.0
-"""The same for something that was not there."""
+"""The same for something that was not there, or was not said."""
 MOST: Final = 20
-"""Documents, and voices outside of the list, that are asked for in one round."""
+"""Documents, voices outside of the list, agents outside of the mirror that are asked for in one round."""
 AT_ONCE: Final = 4
 
 
 Asked = dict[str, tuple[bool | None, float]]
 """By id: whether it is there (None: not known), and when that was asked."""
 
+Ids = Callable[[], Awaitable[frozenset[str]]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """What a vendor lists with one short question: the word for it, those a bundle names, the question."""
+
+    word: str
+    of: Callable[[Needs], frozenset[str]]
+    ids: Callable[[Any], Ids]
+
+
+_LISTED: Final[Mapping[Provider, Sequence[_Listed]]] = {
+    Provider.RETELL: (
+        _Listed("voice", attrgetter("voices"), attrgetter("voice_ids")),
+        _Listed("knowledge base", attrgetter("documents"), attrgetter("knowledge_base_ids")),
+        _Listed("component", attrgetter("components"), attrgetter("component_ids")),
+    ),
+    Provider.ELEVENLABS: (
+        _Listed("tool", attrgetter("tool_ids"), attrgetter("tool_ids")),
+        _Listed("MCP server", attrgetter("mcp_servers"), attrgetter("mcp_server_ids")),
+        _Listed("secret", attrgetter("secrets"), attrgetter("secret_ids")),
+        _Listed("connection to another service", attrgetter("logins"), attrgetter("login_ids")),
+        _Listed("webhook", attrgetter("hooks"), attrgetter("webhook_ids")),
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """A list as the vendor told it. `ids` is None where it does not; `missing`: what was wanted then."""
+
+    ids: frozenset[str] | None
+    missing: frozenset[str]
+    at: float
+
+    def is_due(self, wanted: frozenset[str], now: float) -> bool:
+        """Whether to ask for it again."""
+        if self.ids is not None and not wanted - self.ids <= self.missing:
+            return True
+        return now - self.at >= (DOUBTED if self.ids is None or self.missing else FRESH)
+
 
 @dataclass(slots=True)
 class _Known:
     """What is known of one connection; times are monotonic seconds."""
 
-    voices: frozenset[str] | None = None
-    bases: frozenset[str] | None = None
-    listed_at: float | None = None
+    provider: Provider
+    lists: dict[str, _Answer] = field(default_factory=dict)
+    """By the word for what is listed."""
     documents: Asked = field(default_factory=dict)
     own_voices: Asked = field(default_factory=dict)
+    agents: Asked = field(default_factory=dict)
+    """Those that others hand over to and the mirror does not have."""
 
 
 class References:
@@ -60,46 +105,69 @@ class References:
         if known is None:
             return []
         found = []
-        if known.voices is not None:
-            found += [("voice", one) for one in sorted(needs.voices - known.voices)]
-        if known.bases is not None:
-            found += [("knowledge base", one) for one in sorted(needs.documents - known.bases)]
+        for listed in _LISTED[known.provider]:
+            answer = known.lists.get(listed.word)
+            if answer is not None and answer.ids is not None:
+                found += [(listed.word, one) for one in sorted(listed.of(needs) - answer.ids)]
         for word, wanted, asked in (
             ("voice", needs.voices, known.own_voices),
             ("document", needs.documents, known.documents),
+            ("agent", {target.agent_id for target in needs.targets}, known.agents),
         ):
             found += [(word, one) for one in sorted(wanted) if asked.get(one, (None, 0.0))[0] is False]
         return found
 
-    async def look(self, connections: Mapping[int, ConnectionInfo], needs: Mapping[int, list[Needs]]) -> None:
-        """Ask where nothing recent is known. Never raises a ServiceError."""
+    async def look(
+        self,
+        connections: Mapping[int, ConnectionInfo],
+        agents: Mapping[int, Mapping[str, Needs]],
+        here: Mapping[int, Collection[str]],
+    ) -> None:
+        """Ask where nothing recent is known; may be cancelled. Never raises a ServiceError.
+
+        `agents`: by connection, what each agent refers to; `here`: the agents that the mirror has.
+        """
         self._known = {key: known for key, known in self._known.items() if key in connections}
         await asyncio.gather(
-            *(self._look(connection, needs.get(key, ())) for key, connection in connections.items())
+            *(
+                self._look(connection, list(agents.get(key, {}).values()), here.get(key, ()))
+                for key, connection in connections.items()
+            )
         )
 
-    async def _look(self, connection: ConnectionInfo, needs: Iterable[Needs]) -> None:
-        known = self._known.setdefault(connection.id, _Known())
+    async def _look(self, connection: ConnectionInfo, needs: Sequence[Needs], here: Collection[str]) -> None:
+        known = self._known.setdefault(connection.id, _Known(connection.provider))
         try:
             client = await self._clients.client(connection)
         except ServiceError:
             return  # the connection's own check says so
-        if client.provider is Provider.RETELL:
-            await self._list(client, known)  # type: ignore[arg-type]  # the provider tells which
-        else:
-            each = list(needs)
-            await self._voices(client, known, _all(one.voices for one in each))  # type: ignore[arg-type]
-            await self._documents(client, known, _all(one.documents for one in each))  # type: ignore[arg-type]
+        await self._lists(client, known, needs)
+        targets = frozenset(target.agent_id for each in needs for target in each.targets)
+        elsewhere = targets.difference(here)
+        known.agents = {one: found for one, found in known.agents.items() if one in elsewhere}
+        await self._each(self._due(known.agents, elsewhere), client.agent, known.agents)
+        if isinstance(client, ElevenLabsClient):
+            await self._voices(client, known, _all(one.voices for one in needs))
+            await self._documents(client, known, _all(one.documents for one in needs))
 
-    async def _list(self, client: RetellClient, known: _Known) -> None:
+    async def _lists(self, client: Any, known: _Known, needs: Sequence[Needs]) -> None:
+        """Ask for the lists that anybody refers to.
+
+        Something that a list does not have, and nobody missed before, may be younger than the list.
+        """
         now = self._clock.monotonic()
-        if known.listed_at is not None and now - known.listed_at < FRESH:
-            return
-        known.listed_at = now
-        voices, bases = await asyncio.gather(
-            client.voice_ids(), client.knowledge_base_ids(), return_exceptions=True
-        )
-        known.voices, known.bases = _or_unknown(voices), _or_unknown(bases)
+        due, missed = [], {}
+        for listed in _LISTED[known.provider]:
+            wanted = _all(listed.of(each) for each in needs)
+            before = known.lists.get(listed.word)
+            if wanted and (before is None or before.is_due(wanted, now)):
+                due.append(listed)
+                missed[listed.word] = wanted
+        answers = await asyncio.gather(*(listed.ids(client)() for listed in due), return_exceptions=True)
+        for listed, answer in zip(due, answers, strict=True):
+            ids = _or_unknown(answer)
+            missing = missed[listed.word] - ids if ids is not None else frozenset[str]()
+            known.lists[listed.word] = _Answer(ids, missing, now)
 
     async def _documents(self, client: ElevenLabsClient, known: _Known, wanted: frozenset[str]) -> None:
         known.documents = {one: found for one, found in known.documents.items() if one in wanted}

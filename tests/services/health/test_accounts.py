@@ -211,7 +211,7 @@ async def test_a_knowledge_base_that_retell_does_not_have(simulator, world) -> N
     told = [reading for reading in found.values() if reading.state is HealthState.DEGRADED]
     assert told
     for reading in told:
-        assert reading.message == "It uses the knowledge base knowledge_base_gone, which retell does not have"
+        assert reading.message == "It uses the knowledge base knowledge_base_gone, which Retell does not have"
         assert reading.advice
 
 
@@ -225,7 +225,7 @@ async def test_a_voice_that_elevenlabs_does_not_have(simulator, world) -> None:
     found = await agents(services, catalog)
     reading = found[first["name"]]
     assert reading.state is HealthState.DEGRADED
-    assert reading.message == "It uses the voice voice_gone, which elevenlabs does not have"
+    assert reading.message == "It uses the voice voice_gone, which ElevenLabs does not have"
     assert {found[agent["name"]].state for agent in rest} == {HealthState.UP}
     routes = (await simulator.stats())["elevenlabs"]["by_route"]
     assert routes["GET /v2/voices"] == 1

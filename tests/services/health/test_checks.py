@@ -9,6 +9,7 @@ import ssl
 from dataclasses import replace
 
 import pytest
+from sqlmodel import select
 
 from services.agents import SyncRequest
 from services.agents.bundles import BundlePart
@@ -37,7 +38,7 @@ from services.resilience import limit_time
 from services.schedule.ledger import take_lease
 from services.security import MemoryStore
 from services.storage import Database, DatabaseLocation
-from services.storage.tables import LlmDecision
+from services.storage.tables import Agent, Bundle, LlmDecision
 from tests.support.servers import free_port
 from tests.support.simulator import running_simulator
 from tests.support.world import START, FakeClock, services_on
@@ -206,7 +207,7 @@ async def test_what_is_wrong_with_an_agent_is_told_the_gravest_first() -> None:
     needs = Needs(
         webhooks=frozenset({"https://hooks.acme.io/x"}),
         tool_urls=frozenset({"https://api.acme.io/a", "https://api.acme.io/b"}),
-        gone_tools=("tool_9",),
+        missing=(("tool", "tool_9"),),
     )
     row = replace(
         ROW, status=SyncStatus.ERROR, error_message="It uses llm_1, which is gone", drift=Drift.CONFLICT
@@ -215,12 +216,51 @@ async def test_what_is_wrong_with_an_agent_is_told_the_gravest_first() -> None:
     assert found.state is HealthState.DEGRADED
     assert found.message == "It uses llm_1, which is gone (and 5 more)"
     assert [text for label, text in found.facts if label == "also"] == [
-        "It uses the tool tool_9, which retell does not have",
-        "It uses the knowledge base kb_1, which retell does not have",
+        "It uses the tool tool_9, which Retell does not have",
+        "It uses the knowledge base kb_1, which Retell does not have",
         "Its webhook host hooks.acme.io cannot be used: the connection was refused",
         "Its tool host api.acme.io cannot be used: the connection was refused",
         "It was changed here and at the vendor",
     ]
+
+
+@pytest.mark.parametrize(
+    ("drift", "hours", "message"),
+    [
+        (Drift.LOCAL_AHEAD, 23, ""),
+        (Drift.LOCAL_AHEAD, 24, "Its edits made here are 24 h old and not at Retell"),
+        (Drift.REMOTE_AHEAD, 23, ""),
+        (Drift.REMOTE_AHEAD, 72, "What was changed at Retell is 3 days old and not taken over here"),
+        (Drift.IN_SYNC, 72, ""),
+    ],
+)
+async def test_work_on_one_side_is_told_when_it_was_left_lying(drift, hours, message) -> None:
+    found = await judged(replace(ROW, drift=drift, drifted_at=START - hours * HOUR))
+    assert (found.state is HealthState.DEGRADED) == bool(message)
+    assert not message or found.message == message
+    assert (dict(found.facts).get("drift", "") != "") == (drift is not Drift.IN_SYNC)
+
+
+async def test_since_when_an_agent_is_ahead_is_read_in_the_mirror(program) -> None:
+    """In the bundle of the side that is ahead."""
+    services, health = program
+    await services.sync.run(SyncRequest())
+
+    def edit(session) -> str:
+        agent = session.exec(select(Agent)).first()
+        edited = Bundle(agent_id=agent.id, digest="edited", content="[]", created_at=services.clock.now())
+        session.add(edited)
+        session.flush()
+        agent.local_bundle_id, agent.drift = edited.id, Drift.LOCAL_AHEAD.value
+        return f"agent:{agent.id}"
+
+    check_id = await (await services.open_database()).write(edit)
+    await health.check_now()
+    assert check_of(health, check_id).state is HealthState.UP
+    services.clock.advance(hours=25)
+    await services.sync.run(SyncRequest())
+    await health.check_now([check_id])
+    assert check_of(health, check_id).message.startswith("Its edits made here are 25 h old and not at ")
 
 
 async def test_an_agent_that_was_never_synced_is_not_known() -> None:
@@ -257,7 +297,7 @@ def test_what_an_elevenlabs_agent_needs() -> None:
     tool = {"tool_config": {"type": "webhook", "api_schema": {"url": "https://a.acme.io/{id}"}}}
     needs = read_needs(Provider.ELEVENLABS, parts([("tool", tool), ("agent", agent)]))
     assert needs.tool_urls == {"https://a.acme.io/{id}", "https://llm.acme.io/v1"}
-    assert (needs.gone_tools, needs.documents, needs.voices) == (("gone",), {"d1"}, {"v1"})
+    assert (needs.missing, needs.documents, needs.voices) == ((("tool", "gone"),), {"d1"}, {"v1"})
 
 
 @pytest.mark.parametrize("provider", Provider)

@@ -192,6 +192,33 @@ async def test_elevenlabs_library_and_user(elevenlabs: httpx.AsyncClient) -> Non
     check(ELEVENLABS, await elevenlabs.get("/v1/user"), "/v1/user")
 
 
+async def test_what_accounts_have_none_of(retell: httpx.AsyncClient, elevenlabs: httpx.AsyncClient) -> None:
+    path = "/v2/list-conversation-flow-components"
+    assert check(RETELL, await retell.get(path), path)["items"] == []
+    for path, items in (
+        ("/v1/convai/mcp-servers", "mcp_servers"),
+        ("/v1/convai/secrets", "secrets"),
+        ("/v1/workspace/webhooks", "webhooks"),
+        ("/v1/workspace/auth-connections", "auth_connections"),
+    ):
+        assert check(ELEVENLABS, await elevenlabs.get(path), path)[items] == []
+
+
+async def test_retell_numbers_are_bound_to_agents(retell: httpx.AsyncClient) -> None:
+    listed = check(RETELL, await retell.get("/v2/list-phone-numbers"), "/v2/list-phone-numbers")["items"]
+    number, agent = listed[0]["phone_number"], (await retell.get("/list-agents")).json()[0]["agent_id"]
+    bound = [{"agent_id": agent, "weight": 0.5, "agent_version": 0}, {"agent_id": agent, "weight": 0.5}]
+    path = f"/update-phone-number/{number}"
+    found = check(RETELL, await retell.patch(path, json={"inbound_agents": bound}), _NUMBER)
+    assert found["inbound_agents"] == bound
+    for wrong in ([{"agent_id": "nobody", "weight": 1}], bound[:1]):
+        assert (await retell.patch(path, json={"inbound_agents": wrong})).status_code == 400
+    assert (await retell.patch("/update-phone-number/+1", json={})).status_code == 404
+
+
+_NUMBER = "/update-phone-number/{phone_number}"
+
+
 async def test_elevenlabs_usage_and_voices(simulator: Any, elevenlabs: httpx.AsyncClient) -> None:
     plan = "/v1/user/subscription"
     assert check(ELEVENLABS, await elevenlabs.get(plan), plan)["next_character_count_reset_unix"] > 0
