@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -21,7 +22,7 @@ from services.clock import Clock
 from services.companies.service import actor as user
 from services.errors import Category, ServiceError, UsageError
 from services.events import AlertRaised, EventBus
-from services.health import store
+from services.health import claims, store
 from services.health.model import Alert, Channel, CheckKind, HealthState, Incident
 from services.http.addresses import is_loopback
 from services.resilience import Policies
@@ -84,19 +85,43 @@ class AlertDesk:
         self._clock = clock
         self._integrations = integrations
         self._sender = sender
-        self._waiting: dict[int, deque[tuple[Channel, Alert]]] = {}
+        self.owner = ""
+        """Who this process is in the leases of what it has to send; the service it belongs to says so."""
+        self._waiting: dict[int, deque[tuple[Channel, Alert, str]]] = {}
+        self._in_hand: set[str] = set()
+        """The leases of what waits or is being sent."""
+        self._over: set[str] = set()
+        """Leases to be given back when the database is next written."""
         self._tasks: dict[int, asyncio.Task[None]] = {}
 
     # -- telling ------------------------------------------------------------------------------------
 
-    def deliver(self, alert: Alert, channels: Sequence[Channel]) -> None:
-        """Tell everybody who wants to know; returns at once."""
+    def deliver(
+        self, alert: Alert, channels: Sequence[Channel], leases: Mapping[int, str] = MappingProxyType({})
+    ) -> None:
+        """Tell everybody who wants to know; returns at once.
+
+        `leases`: by channel, the lease (see `claims`) that says it is to be told by this process.
+        """
         log.info("alert: %s", alert.text)
         wanted = [channel for channel in channels if wants(channel, alert)]
         self._raise(alert.check_id, alert.text, alert.over, wanted)
         for channel in wanted:
-            if channel.kind in ("webhook", "email", "command"):
-                self._queue(channel, alert)
+            if served(channel, alert):
+                self._queue(channel, alert, leases.get(channel.id, ""))
+
+    def send_again(self, alert: Alert, channel: Channel, lease: str) -> None:
+        """Tell one channel what it was not told in time."""
+        log.warning("an alert did not go out in time and is sent to %s now: %s", _label(channel), alert.text)
+        self._queue(channel, alert, lease)
+
+    def give_up(self, lease: str) -> None:
+        """Whoever was to be told is no longer there."""
+        self._over.add(lease)
+
+    def in_hand(self) -> frozenset[str]:
+        """The leases of what this process has still to send."""
+        return frozenset(self._in_hand)
 
     def announce(self, incident: Incident, over: bool, channels: Sequence[Channel]) -> None:
         """Another process told of this: let the terminals of this one know, too."""
@@ -113,11 +138,15 @@ class AlertDesk:
         kinds = {channel.kind for channel in channels}
         self._bus.publish(AlertRaised(check_id, clean_line(text), over, "bell" in kinds, "desktop" in kinds))
 
-    def _queue(self, channel: Channel, alert: Alert) -> None:
+    def _queue(self, channel: Channel, alert: Alert, lease: str) -> None:
         waiting = self._waiting.setdefault(channel.id, deque(maxlen=MOST_WAITING))
         if len(waiting) == MOST_WAITING:
-            log.warning("an alert for %s was dropped: %s", _label(channel), waiting[0][1].text)
-        waiting.append((channel, alert))
+            _, dropped, given_up = waiting[0]
+            log.warning("an alert for %s was dropped: %s", _label(channel), dropped.text)
+            self._in_hand.discard(given_up)
+            self._over.add(given_up)
+        waiting.append((channel, alert, lease))
+        self._in_hand.add(lease)
         if channel.id not in self._tasks:
             task = asyncio.create_task(self._serve(channel.id), name=f"alerts {channel.id}")
             self._tasks[channel.id] = task
@@ -126,17 +155,29 @@ class AlertDesk:
         waiting = self._waiting[channel_id]
         try:
             while waiting:
-                channel, alert = waiting.popleft()
+                channel, alert, lease = waiting.popleft()
                 try:
-                    await self._send(channel, alert)
+                    if await self._is_ours(lease):
+                        await self._send(channel, alert, lease)
                 except ServiceError as error:
                     log.warning("an alert did not reach %s: %s", _label(channel), error.message)
                 except Exception:
                     log.exception("an alert did not reach %s", _label(channel))
+                self._in_hand.discard(lease)
         finally:
             del self._tasks[channel_id]
 
-    async def _send(self, channel: Channel, alert: Alert) -> None:
+    async def _is_ours(self, lease: str) -> bool:
+        """Whether nobody else has taken it over meanwhile, having waited too long."""
+        if not lease:
+            return True
+        try:
+            database, now = await self._open_database(), self._clock.now()
+            return await database.write(lambda session: claims.renew(session, self.owner, now, lease))
+        except ServiceError:
+            return True  # better told twice than not at all
+
+    async def _send(self, channel: Channel, alert: Alert, lease: str = "") -> None:
         error: ServiceError | None = None
         try:
             secret = await (await self._open_secrets()).get(channel.secret_name) or ""
@@ -146,9 +187,14 @@ class AlertDesk:
         except ServiceError as failure:
             error = failure
         at, told = self._clock.now(), error.message if error is not None else ""
+        over, self._over = {lease, *self._over} - {""}, set()
+
+        def note(session: Session) -> None:
+            store.note_delivery(session, channel.id, at, told)
+            claims.settle(session, self.owner, over)
+
         with suppress(ServiceError):  # how it went is a remark; whether it went is not decided here
-            database = await self._open_database()
-            await database.write(lambda session: store.note_delivery(session, channel.id, at, told))
+            await (await self._open_database()).write(note)
         if error is not None:
             raise error
 
@@ -277,6 +323,11 @@ def wants(channel: Channel, alert: Alert) -> bool:
     if not channel.enabled or (channel.company and channel.company != alert.company):
         return False
     return alert.worst is HealthState.DOWN or channel.least is HealthState.DEGRADED
+
+
+def served(channel: Channel, alert: Alert) -> bool:
+    """Whether a channel is told of an alert from here, over a network or by a program."""
+    return wants(channel, alert) and channel.kind in ("webhook", "email", "command")
 
 
 def _label(channel: Channel) -> str:

@@ -6,19 +6,21 @@ hangs on something that is down is *held*: its own state goes on being kept, but
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from services.health.model import Beat, CheckKind, CheckSpec, CheckView, HealthState, Reading
+from services.health.arranging import Arrangement, arrange
+from services.health.model import Beat, CheckSpec, CheckView, HealthState, Reading
 from services.health.tally import Tally
 from services.health.vitals import Vitals
 
 BEATS: Final = 60
 """Probes in a heartbeat strip."""
 
-KINDS: Final = {kind: place for place, kind in enumerate(CheckKind)}
+STEP: Final = 200
+"""Checks that come, change or go between two turns of the event loop."""
 
 
 @dataclass(slots=True)
@@ -70,11 +72,8 @@ class Board:
 
     def __init__(self) -> None:
         self._standings: dict[str, Standing] = {}
-        self._children: dict[str, list[str]] = {}
-        self._dependents: dict[str, int] = {}
-        self._twins: Counter[str] = Counter()
+        self._arranged = Arrangement()
         self._views: dict[str, CheckView] = {}
-        self._order: list[str] = []
         self._dirty: dict[str, None] = {}
         self._last_beat: dict[HealthState, Beat] = {}
 
@@ -94,54 +93,47 @@ class Board:
     @property
     def ids(self) -> Sequence[str]:
         """In the order of the panels: by kind, company and name."""
-        return self._order
+        return self._arranged.order
 
     # -- what there is ------------------------------------------------------------------------------
 
     def set_specs(self, specs: Iterable[CheckSpec]) -> tuple[list[str], list[str]]:
-        """Watch these and no others. Returns the ids that came and the ids that went.
+        """Watch these and no others, at once. Returns the ids that came and the ids that went.
 
         What is known of a check that stays is kept, whatever of it changed.
         """
-        wanted = {spec.id: spec for spec in specs}
-        gone = [check_id for check_id in self._standings if check_id not in wanted]
-        came, related = [], bool(gone)
-        for check_id in gone:
-            del self._standings[check_id]
+        arranged = arrange(specs, self._arranged)
+        for _ in self.rearrange(arranged):
+            pass
+        return list(arranged.came), list(arranged.gone)
+
+    @property
+    def arranged(self) -> Arrangement:
+        """What is watched; the next one is worked out from it, on any thread."""
+        return self._arranged
+
+    def rearrange(self, arranged: Arrangement) -> Iterator[None]:
+        """The same with an arrangement that was worked out from the present one, step by step.
+
+        Between two steps others may use the board: until the last newcomer is there the old order holds.
+        """
+        for number, spec in enumerate(arranged.specs.values(), 1):
+            known = self._standings.get(spec.id)
+            if known is None:
+                self._standings[spec.id] = Standing(spec)
+            else:
+                known.spec = spec
+            if number % STEP == 0:
+                yield
+        self._arranged = arranged
+        self._dirty.update(dict.fromkeys(arranged.stale))
+        yield
+        for number, check_id in enumerate(arranged.gone, 1):
+            self._standings.pop(check_id, None)
             self._views.pop(check_id, None)
             self._dirty.pop(check_id, None)
-        for check_id, spec in wanted.items():
-            known = self._standings.get(check_id)
-            if known is None:
-                self._standings[check_id] = Standing(spec)
-                came.append(check_id)
-            elif known.spec != spec:
-                related = related or _placed(known.spec) != _placed(spec)
-                known.spec = spec
-            else:
-                known.spec = spec  # equal, but for how it is probed
-                continue
-            self._dirty[check_id] = None
-        if came or related:
-            self._relate()
-            self._dirty.update(dict.fromkeys(self._standings))
-        return came, gone
-
-    def _relate(self) -> None:
-        self._children = {}
-        self._twins = Counter(standing.spec.name for standing in self)
-        for standing in self:
-            for parent in standing.spec.depends_on:
-                self._children.setdefault(parent, []).append(standing.spec.id)
-        dependents: Counter[str] = Counter()
-        for check_id in self._standings:
-            dependents.update(self.ancestors(check_id))
-        self._dependents = dict(dependents)
-        self._order = sorted(self._standings, key=self._place)
-
-    def _place(self, check_id: str) -> tuple[int, str, str, str]:
-        spec = self._standings[check_id].spec
-        return KINDS[spec.kind], spec.company.casefold(), spec.name.casefold(), spec.id
+            if number % STEP == 0:
+                yield
 
     def title(self, check_id: str) -> str:
         """What people call it; with its company where another one is called the same."""
@@ -149,8 +141,7 @@ class Board:
         if standing is None:
             return check_id
         spec = standing.spec
-        ambiguous = self._twins[spec.name] > 1 and spec.company
-        return f"{spec.name} ({spec.company})" if ambiguous else spec.name
+        return f"{spec.name} ({spec.company})" if self._arranged.ambiguous(spec) else spec.name
 
     def ancestors(self, check_id: str) -> list[str]:
         """The checks it hangs on, directly or not; those that do not exist are left out."""
@@ -166,14 +157,7 @@ class Board:
 
     def descendants(self, check_id: str) -> list[str]:
         """The checks that hang on it, directly or not."""
-        found: dict[str, None] = {}
-        ahead = list(self._children.get(check_id, ()))
-        while ahead:
-            child = ahead.pop()
-            if child not in found and child != check_id:
-                found[child] = None
-                ahead += self._children.get(child, ())
-        return list(found)
+        return [each for each in self._arranged.descendants([check_id]) if each != check_id]
 
     def cause(self, check_id: str) -> str:
         """The id of what it is held by: the first cause, where that hangs on something, too. Else empty."""
@@ -315,21 +299,28 @@ class Board:
             self._views[check_id] = self._build(self._standings[check_id], now)
         return done
 
+    def view(self, check_id: str) -> CheckView | None:
+        """The one of a check as it was at the latest `refresh`; None before the first."""
+        return self._views.get(check_id)
+
     def views(self) -> list[CheckView]:
         """All of them in the order of the panels, as they were at the latest `refresh`."""
-        return [self._views[check_id] for check_id in self._order if check_id in self._views]
+        return [self._views[check_id] for check_id in self._arranged.order if check_id in self._views]
 
     def _build(self, standing: Standing, now: int) -> CheckView:
         spec, reading, tally = standing.spec, standing.reading, standing.tally
         tally.advance(now)
         cause = self.cause(spec.id) if spec.depends_on else ""
+        state, since = standing.state, standing.since
+        if cause and state is not HealthState.MAINTENANCE:
+            state, since = HealthState.WAITS, self._standings[cause].since
         return CheckView(
             id=spec.id,
             kind=spec.kind,
             name=spec.name,
             company=spec.company,
-            state=standing.state,
-            since=standing.since,
+            state=state,
+            since=since,
             checked_at=standing.checked_at,
             next_at=standing.next_at,
             message=reading.message if reading else "",
@@ -341,7 +332,7 @@ class Board:
             failures=standing.failures,
             failure_threshold=spec.failure_threshold,
             held_by=self.title(cause) if cause else "",
-            dependents=self._dependents.get(spec.id, 0),
+            dependents=self._arranged.dependents.get(spec.id, 0),
             beats=tuple(standing.beats),
             uptime_24h=tally.uptime_24h,
             uptime_30d=tally.uptime_30d,
@@ -357,11 +348,6 @@ class Board:
             critical=spec.critical,
             policy=spec.policy,
         )
-
-
-def _placed(spec: CheckSpec) -> tuple[object, ...]:
-    """What decides about a check's place among the others."""
-    return spec.kind, spec.company, spec.name, spec.depends_on
 
 
 def _judged(reading: Reading, spec: CheckSpec) -> Reading:

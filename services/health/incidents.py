@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from services.health.board import Board, Standing
-from services.health.model import Alert, CheckKind, HealthState
+from services.health.model import Alert, CheckKind, HealthState, Incident
 from services.health.overall import dependents
 from services.text import age
 
@@ -78,6 +78,14 @@ class Incidents:
             self._undecided[trouble.check_id] = None
         self._told_at.update(told_at)
 
+    def ended(self, troubles: Iterable[Trouble], now: int) -> list[Notice]:
+        """Who is to be told of the end of these: a process before this one was not there to do it."""
+        return [
+            Notice(trouble, self._alert(trouble, standing, now))
+            for trouble in troubles
+            if (standing := self._board.find(trouble.check_id)) is not None and standing.well
+        ]
+
     def forget(self) -> None:
         """Another process goes on with them."""
         self._open.clear()
@@ -96,8 +104,25 @@ class Incidents:
 
     def step(self, touched: Iterable[str], now: int) -> list[Notice]:
         """Look at what was read anew and at what is still open to question; returns who is to be told."""
+        return self.look(dict.fromkeys((*touched, *self._undecided)), now)
+
+    def affected(self, touched: Iterable[str]) -> list[str]:
+        """These, and what is open to question and hangs on one of them."""
+        found = dict.fromkeys(touched)
+        if self._undecided:
+            below = self._board.arranged.descendants(found)
+            found.update(dict.fromkeys(each for each in below if each in self._undecided))
+        return list(found)
+
+    @property
+    def undecided(self) -> list[str]:
+        """What is open to question."""
+        return list(self._undecided)
+
+    def look(self, check_ids: Iterable[str], now: int) -> list[Notice]:
+        """Look at these; returns who is to be told."""
         notices = []
-        for check_id in dict.fromkeys((*touched, *self._undecided)):
+        for check_id in check_ids:
             standing = self._board.find(check_id)
             if standing is None:
                 continue
@@ -185,16 +210,9 @@ class Incidents:
         over = trouble.ended_at is not None
         state = HealthState.UP if over else standing.state
         hanging = dependents(self._board, [trouble.check_id])
-        if over:
-            lasted = age(trouble.started_at, trouble.ended_at or now)
-            text = f"{trouble.name} is up again after {'less than a minute' if lasted == 'now' else lasted}"
-        else:
-            reason = f": {trouble.message}" if trouble.message else ""
-            text = f"{trouble.name} is {state.value}{reason}"
-            if hanging and state is HealthState.DOWN:
-                text += f"; {hanging} on it"
+        text = sentence(trouble, state, now, hanging)
         return Alert(
-            key=f"{trouble.check_id}/{trouble.started_at}/{state.value}",
+            key=key_of(trouble.check_id, trouble.started_at, state),
             check_id=trouble.check_id,
             name=trouble.name,
             kind=trouble.kind,
@@ -210,6 +228,42 @@ class Incidents:
             simulated=standing.reading.simulated if standing.reading else False,
             worst=HealthState(trouble.alerted_state) if over else state,
         )
+
+
+def key_of(check_id: str, started_at: int, state: HealthState) -> str:
+    """The key of an alert: the same however often it is sent."""
+    return f"{check_id}/{started_at}/{state.value}"
+
+
+def sentence(trouble: Trouble | Incident, state: HealthState, now: int, hanging: str = "") -> str:
+    """What is told; `hanging` says in words what hangs on it."""
+    if state is HealthState.UP:
+        lasted = age(trouble.started_at, trouble.ended_at or now)
+        return f"{trouble.name} is up again after {'less than a minute' if lasted == 'now' else lasted}"
+    text = f"{trouble.name} is {state.value}" + (f": {trouble.message}" if trouble.message else "")
+    return f"{text}; {hanging} on it" if hanging and state is HealthState.DOWN else text
+
+
+def alert_again(board: Board, incident: Incident, state: HealthState, now: int) -> Alert:
+    """The alert of a stored incident, for somebody who was not told in time: the same key, the same words."""
+    over, standing = state is HealthState.UP, board.find(incident.check_id)
+    return Alert(
+        key=key_of(incident.check_id, incident.started_at, state),
+        check_id=incident.check_id,
+        name=incident.name,
+        kind=incident.kind,
+        company=standing.spec.company if standing is not None else "",
+        state=state,
+        text=sentence(incident, state, now),
+        message=incident.message,
+        advice="" if over else incident.advice,
+        at=now,
+        started_at=incident.started_at,
+        ended_at=incident.ended_at if over else None,
+        dependents=len(board.descendants(incident.check_id)) if standing is not None else 0,
+        simulated=bool(standing and standing.reading and standing.reading.simulated),
+        worst=incident.state if over else state,
+    )
 
 
 def _past(at: int | None, now: int) -> int:

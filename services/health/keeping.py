@@ -6,18 +6,20 @@ somebody has to be told is told even while the database is away, by the process 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from services.clock import Clock
 from services.errors import ServiceError
-from services.health import history, maintenance, store
-from services.health.alerts import AlertDesk
+from services.health import claims, history, maintenance, store
+from services.health.alerts import AlertDesk, served
 from services.health.board import Board
+from services.health.claims import Claim
 from services.health.history import Probe, Stretches
-from services.health.incidents import Incidents, Notice
+from services.health.incidents import Incidents, Notice, Trouble, alert_again
 from services.health.model import Channel, CheckSpec, HealthState, Incident, Reading, Rule, Window
 from services.health.requests import Request, waiting
 from services.health.vitals import Vitals
@@ -32,6 +34,12 @@ MOST_WAITING: Final = 50_000
 MOST_STATES: Final = 300
 """Standings that are stored in one round."""
 THIN_EVERY: Final = 300.0
+UNTOLD_MS: Final = 3_600_000
+"""How long after it an end that nobody was told of is told by the process that takes over."""
+JUDGED: Final = 200
+MAINTAINED: Final = 500
+ADOPTED: Final = 100
+"""Checks that are judged, looked at for maintenance, taken over between two turns of the event loop."""
 
 
 @dataclass(slots=True)
@@ -56,6 +64,7 @@ class Exchange:
     newest_probe: int = 0
     told: list[tuple[Incident, bool]] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
+    unsent: list[Claim] = field(default_factory=list)
 
 
 class Keeping:
@@ -88,12 +97,15 @@ class Keeping:
         self._last: dict[str, tuple[HealthState, Reading]] = {}
         self._notices: list[Notice] = []
         self._told_from_memory: list[Notice] = []
+        self._unsent: list[Claim] = []
         self._newest_state = 0
         self._newest_probe = 0
         self._requests: list[Request] = []
         self._answers: dict[int, str] = {}
         self._told_at = 0
         self._thinned_at: float | None = None
+        self._maintained = True
+        """Whether anything may be in maintenance: what was stored of an earlier process, at first."""
         self.holder = False
         self.prober = ""
         """Who probes, for people."""
@@ -156,28 +168,45 @@ class Keeping:
             self._last.pop(check_id, None)
             self._dirty.pop(check_id, None)
 
-    def step(self, now: int) -> bool:
-        """Judge what was touched; says whether somebody has to be told."""
+    async def judge(self, now: int, *, all_open: bool = False) -> bool:
+        """Judge what was touched, and what is open to question because of it; a part at a time.
+
+        With `all_open` everything that is open to question is judged, since time has passed. Says whether
+        somebody has to be told.
+        """
         if not self.holder:
             return False
         touched, self._touched = self._touched, {}
-        self._notices += self._incidents.step(touched, now)
+        wanted = self._incidents.affected(touched)
+        if all_open:
+            wanted = list(dict.fromkeys((*wanted, *self._incidents.undecided)))
+        async for part in parts(wanted, JUDGED):
+            if self._stepped_down():
+                return False
+            self._notices += self._incidents.look(part, now)
         return bool(self._notices)
+
+    def _stepped_down(self) -> bool:
+        """Whether another process has the lease by now."""
+        return not self.holder
 
     def take_urgent(self) -> set[str]:
         """What should be probed at once."""
         urgent, self._incidents.urgent = self._incidents.urgent, set()
         return urgent
 
-    def maintenance(self, now: int) -> list[tuple[str, int | None]]:
-        """Whose maintenance begins, ends or moves, and until when it lasts."""
+    async def maintain(self, now: int) -> None:
+        """Let checks be in maintenance as the windows say at this moment, a part at a time."""
         spans = maintenance.running(self._settings.windows, now)
-        found = []
-        for standing in self._board:
-            until = maintenance.until(spans, standing.spec) if spans else None
-            if until != standing.maintenance_until:
-                found.append((standing.spec.id, until))
-        return found
+        if not spans and not self._maintained:
+            return
+        self._maintained = bool(spans)
+        async for part in parts(list(self._board), MAINTAINED):
+            for standing in part:
+                until = maintenance.until(spans, standing.spec) if spans else None
+                if until != standing.maintenance_until and standing.spec.id in self._board:
+                    self._board.set_maintenance(standing.spec.id, until, now)
+                    self.touched(standing.spec.id)
 
     # -- with the database --------------------------------------------------------------------------
 
@@ -191,15 +220,17 @@ class Keeping:
             return store.load(session, now, wanted, most), _settings(session), told
 
         stored, self._settings, self._told_at = await database.read(read)
-        for check_id, tally in stored.tallies.items():
-            standing = self._board.find(check_id)
-            if standing is not None:
-                standing.tally = tally
-        for check_id, found in stored.beats.items():
-            standing = self._board.find(check_id)
-            if standing is not None:
-                standing.beats.extend(found)
-        self._adopt(stored.states)
+        async for part in parts(list(stored.tallies.items()), MAINTAINED):
+            for check_id, tally in part:
+                standing = self._board.find(check_id)
+                if standing is not None:
+                    standing.tally = tally
+        async for some in parts(list(stored.beats.items()), ADOPTED):
+            for check_id, found in some:
+                standing = self._board.find(check_id)
+                if standing is not None:
+                    standing.beats.extend(found)
+        await self._adopt(stored.states)
         self._newest_state, self._newest_probe = stored.newest_state, stored.newest_probe
 
     async def read_settings(self, database: Database) -> None:
@@ -218,13 +249,13 @@ class Keeping:
         self._requests = exchange.requests
         changed: list[str] = []
         if not was_holder:
-            changed = self._catch_up(exchange)
+            changed = await self._catch_up(exchange)
             if self.holder:
                 await self._take_over(database)
         elif not self.holder:
             self._step_down()
         if self.holder:
-            self.step(now)
+            await self.judge(now, all_open=True)
             await self._tell(database, now)
             await self._thin(database)
         return changed
@@ -232,6 +263,7 @@ class Keeping:
     async def _lead(self, database: Database, now: int) -> Exchange:
         batch = self._batch()
         gone, self._gone = self._gone, []
+        busy = self._desk.in_hand()
 
         def work(session: Session) -> Exchange:
             held, owner = store.renew(session, self._owner, now, self._lease_ms)
@@ -239,14 +271,17 @@ class Keeping:
                 store.write(session, batch, now)
                 store.forget_states(session, gone)
             asked = waiting(session, now) if held else []
-            return Exchange(held, owner, _settings(session), requests=asked)
+            late = claims.take(session, self._owner, now, busy) if held else []
+            return Exchange(held, owner, _settings(session), requests=asked, unsent=late)
 
         try:
-            return await database.write(work)
+            exchange = await database.write(work)
         except ServiceError:
             self._put_back(batch)
             self._gone = [*gone, *self._gone]
             raise
+        self._unsent += exchange.unsent
+        return exchange
 
     async def answer(self, database: Database, answers: Mapping[int, str]) -> None:
         """Say what became of requests, by id, together with how things stand after it."""
@@ -269,13 +304,13 @@ class Keeping:
             )
         return exchange
 
-    def _catch_up(self, exchange: Exchange) -> list[str]:
+    async def _catch_up(self, exchange: Exchange) -> list[str]:
         for probe in exchange.probes:
             standing = self._board.find(probe.check_id)
             if standing is not None:
                 standing.tally.add(probe.at, probe.state, probe.took_ms, probe.count)
                 standing.beats.append(history.beat_of(probe))
-        changed = self._adopt(exchange.states)
+        changed = await self._adopt(exchange.states)
         self._newest_state, self._newest_probe = exchange.newest_state, exchange.newest_probe
         for incident, over in exchange.told:
             self._desk.announce(incident, over, self._settings.channels)
@@ -283,17 +318,26 @@ class Keeping:
             self._told_at = max(self._told_at, told_at or 0)
         return changed
 
-    def _adopt(self, states: Mapping[str, Mapping[str, object]]) -> list[str]:
-        return [
-            check_id
-            for check_id, data in states.items()
-            if self._board.adopt(check_id, partial(store.restore, data=data))
-        ]
+    async def _adopt(self, states: Mapping[str, Mapping[str, object]]) -> list[str]:
+        changed: list[str] = []
+        async for part in parts(list(states.items()), ADOPTED):
+            changed += [
+                check_id
+                for check_id, data in part
+                if self._board.adopt(check_id, partial(store.restore, data=data))
+            ]
+        return changed
 
     async def _take_over(self, database: Database) -> None:
-        troubles, told_at = await database.read(store.open_troubles)
+        since = self._clock.now() - UNTOLD_MS
+
+        def read(session: Session) -> tuple[list[Trouble], dict[str, int], list[Trouble]]:
+            return *store.open_troubles(session), store.untold_ends(session, since)
+
+        troubles, told_at, ended = await database.read(read)
         known = [trouble for trouble in troubles if trouble.check_id in self._board]
         self._incidents.restore(known, told_at)
+        self._notices += self._incidents.ended(ended, self._clock.now())
 
     def _step_down(self) -> None:
         """Another process has the lease: what was found since is its business."""
@@ -304,6 +348,7 @@ class Keeping:
         self._touched.clear()
         self._notices.clear()
         self._told_from_memory.clear()
+        self._unsent.clear()
         self._last.clear()
         self._gone.clear()
         self._answers.clear()
@@ -339,20 +384,52 @@ class Keeping:
             # A notice of what is not stored yet: its incident first.
             self.holder = (await self._lead(database, now)).held
         while self._notices and self.holder:
-            notice = self._notices[0]
-            mine = await self._claim(database, notice, now)
+            notice, channels = self._notices[0], self._settings.channels
+            leases = {
+                channel.id: claims.name_of(notice.trouble.id or 0, notice.alert.state, channel)
+                for channel in channels
+                if served(channel, notice.alert)
+            }
+            mine = await self._claim(database, notice, now, leases.values())
             del self._notices[0]
             if mine:
                 self._told_at = max(self._told_at, now)
-                self._desk.deliver(notice.alert, self._settings.channels)
+                self._desk.deliver(notice.alert, channels, leases)
+        await self._send_again(database, now)
 
-    async def _claim(self, database: Database, notice: Notice, now: int) -> bool:
+    async def _claim(
+        self, database: Database, notice: Notice, now: int, leases: Collection[str] = ()
+    ) -> bool:
+        """Whether it is for this process to tell; `leases`: of the channels that are to be told."""
         trouble, state = notice.trouble, notice.alert.state
-        return await database.write(lambda session: store.claim(session, trouble, state, now))
 
-    def tell_from_memory(self) -> None:
+        def work(session: Session) -> bool:
+            mine = store.claim(session, trouble, state, now)
+            if mine:
+                claims.note(session, self._owner, now, leases)
+            return mine
+
+        return await database.write(work)
+
+    async def _send_again(self, database: Database, now: int) -> None:
+        """Send what was claimed, by this process or another one, and did not go out in its time."""
+        unsent, self._unsent = self._unsent, []
+        if not unsent:
+            return
+        ids = {claim.incident_id for claim in unsent}
+        known = await database.read(lambda session: store.incidents_by_id(session, ids))
+        channels = {channel.id: channel for channel in self._settings.channels if channel.enabled}
+        for claim in unsent:
+            incident, channel = known.get(claim.incident_id), channels.get(claim.channel_id)
+            if incident is None or channel is None:
+                self._desk.give_up(claim.name)  # nobody is to be told any more
+            else:
+                alert = alert_again(self._board, incident, claim.state, now)
+                self._desk.send_again(alert, channel, claim.name)
+
+    async def tell_from_memory(self) -> None:
         """The database is away: tell all the same, and note it there once it is back."""
-        self.step(self._clock.now())
+        await self.judge(self._clock.now(), all_open=True)
         if self.holder:
             for notice in self._notices:
                 self._desk.deliver(notice.alert, self._settings.channels)
@@ -387,6 +464,17 @@ class Keeping:
             await self._thin_now(database)
             await database.write(lambda session: store.release(session, self._owner))
         self.holder = False
+
+
+T = TypeVar("T")
+
+
+async def parts(found: Sequence[T], size: int) -> AsyncIterator[Sequence[T]]:
+    """So many at a time, with a turn of the event loop between two parts."""
+    for start in range(0, len(found), size):
+        if start:
+            await asyncio.sleep(0)
+        yield found[start : start + size]
 
 
 def _settings(session: Session) -> Settings:

@@ -14,13 +14,17 @@ from services.resilience import BreakerView, Budget, Subject
 
 
 class HealthState(StrEnum):
-    """How a check stands. `PENDING`: never probed, or failing but not yet often enough to say so."""
+    """How a check stands. `PENDING`: never probed, or failing but not yet often enough to say so.
+
+    `WAITS` is for views only: what it hangs on is down, so that its own readings say nothing of it.
+    """
 
     UP = "up"
     PENDING = "pending"
     DEGRADED = "degraded"
     DOWN = "down"
     MAINTENANCE = "maintenance"
+    WAITS = "waits"
 
 
 class Overall(StrEnum):
@@ -112,7 +116,7 @@ class CheckView:
     company: str
     state: HealthState
     since: int | None
-    """When it entered this state; None while it was never probed."""
+    """When it entered this state; None while it was never probed. While it waits: since when its cause is so."""
     checked_at: int | None
     next_at: int | None
     message: str = ""

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from services.health.board import Board
-from services.health.model import CheckKind, CheckView, HealthState, Overall
+from services.health.model import CheckKind, CheckView, HealthState, HealthView, Overall
 
 _NOUNS = {
     CheckKind.PROVIDER: ("connection", "connections"),
@@ -39,14 +39,11 @@ def judge(board: Board, checks: Sequence[CheckView]) -> tuple[Overall, str]:
     return Overall.HEALTHY, ""
 
 
-def verdict(checks: Iterable[CheckView]) -> Overall:
-    """How these alone are, by the same rule."""
-    roots = [check for check in checks if not check.held_by]
-    if any(check.state is HealthState.DOWN and check.critical for check in roots):
-        return Overall.UNHEALTHY
-    if any(check.state in (HealthState.DOWN, HealthState.DEGRADED) for check in roots):
-        return Overall.DEGRADED
-    return Overall.HEALTHY
+def judge_part(board: Board, view: HealthView, check_ids: Iterable[str]) -> tuple[Overall, str]:
+    """How these are by the same rule, together with what any of them waits for."""
+    wanted = {check_id for check_id in check_ids if check_id in board}
+    wanted |= {board.cause(check_id) for check_id in wanted}
+    return judge(board, [check for check in view.checks if check.id in wanted])
 
 
 def _heaviest(checks: Iterable[CheckView]) -> list[CheckView]:

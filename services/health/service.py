@@ -24,6 +24,7 @@ from services.errors import ServiceError, UsageError
 from services.events import AgentsChanged, CompaniesChanged, EventBus, IntegrationsChanged, PolicyChanged
 from services.health import history, store
 from services.health.alerts import AlertDesk
+from services.health.arranging import Arrangement, arrange
 from services.health.board import Board
 from services.health.breakers import Breakers
 from services.health.keeping import Keeping
@@ -34,10 +35,12 @@ from services.health.model import (
     HealthView,
     HistoryPoint,
     Incident,
+    Overall,
     Reading,
     Rule,
     Window,
 )
+from services.health.overall import judge_part
 from services.health.plan import Catalog, Plan
 from services.health.requests import Act
 from services.health.runner import Job, Probed, Runner
@@ -102,7 +105,7 @@ class HealthService:
         self._bus = bus
         self._clock = clock
         self._options = options
-        self._owner = new_owner()
+        self._owner = desk.owner = new_owner()
         self._board = Board()
         self._showing = Showing(self._board, policies, bus, clock)
         self._keeping = Keeping(
@@ -222,20 +225,20 @@ class HealthService:
                     await self._runner.stop()
                 await self._breakers.obey(self._database)
             except ServiceError as error:
-                changed = self._lost(error)
+                changed = await self._lost(error)
             # What other processes found out about a breaker that all share.
             await self._policies.refresh()
-            self._maintain()
+            await self._keeping.maintain(self._clock.now())
             await self._refresh(changed)
             self._runner.expedite(self._plan.jobs_of(self._keeping.take_urgent()))
 
-    def _lost(self, error: ServiceError) -> list[str]:
+    async def _lost(self, error: ServiceError) -> list[str]:
         """The database refuses: say so, whoever would have probed it. Probing goes on from memory."""
         if not self._keeping.lost:
             log.warning("the health service cannot use the database: %s", error.message)
         self._keeping.lost = True
         if self._keeping.holder:
-            self._keeping.tell_from_memory()
+            await self._keeping.tell_from_memory()
             return []
         if DATABASE not in self._board:
             return []
@@ -254,22 +257,24 @@ class HealthService:
     async def _rebuild(self) -> None:
         self._outdated, self._built_at = False, self._clock.monotonic()
         try:
-            self._plan = (await self._catalog.build()).with_rules(self._keeping.rules)
+            plan = await self._catalog.build()
         except ServiceError:
             self._outdated = True
             raise
-        _, gone = self._board.set_specs(self._plan.specs)
-        self._keeping.gone(gone)
-        self._runner.set_jobs(self._plan.jobs())
-        if gone:
-            self._showing.changed(())
+        rules, before = self._keeping.rules, self._board.arranged
 
-    def _maintain(self) -> None:
-        """Let checks be in maintenance as the windows say at this moment."""
-        now = self._clock.now()
-        for check_id, until in self._keeping.maintenance(now):
-            self._board.set_maintenance(check_id, until, now)
-            self._keeping.touched(check_id)
+        def prepare() -> tuple[Plan, Arrangement, list[Job]]:
+            ruled = plan.with_rules(rules)
+            return ruled, arrange(ruled.specs, before), ruled.jobs()
+
+        # Thousands of checks are sorted beside the event loop, and then taken in step by step.
+        self._plan, arranged, jobs = await asyncio.to_thread(prepare)
+        for _ in self._board.rearrange(arranged):
+            await asyncio.sleep(0)
+        self._keeping.gone(arranged.gone)
+        self._runner.set_jobs(jobs)
+        if arranged.gone:
+            self._showing.changed(())
 
     # -- what is found ------------------------------------------------------------------------------
 
@@ -297,7 +302,7 @@ class HealthService:
             await asyncio.sleep(0)
         if not grouped:
             await self._showing.count_budgets(self._plan.spec(probed.job.id))
-        if self._keeping.step(self._clock.now()):
+        if await self._keeping.judge(self._clock.now()):
             self._wake.set()  # somebody is to be told, which does not wait for the next round
         self._runner.expedite(self._plan.jobs_of(self._keeping.take_urgent()))
 
@@ -323,6 +328,10 @@ class HealthService:
         keeping = self._keeping
         started = self._started and keeping.holder
         return self._showing.view(started=started, prober=keeping.prober, follows=keeping.follows)
+
+    def judge(self, ids: Iterable[str]) -> tuple[Overall, str]:
+        """How these are, together with what they wait for, and why: what the view says of all."""
+        return judge_part(self._board, self.view(), ids)
 
     async def check_now(self, ids: Sequence[str] | None = None, *, confirm: bool = False) -> HealthView:
         """Probe these checks (None: all) at once and wait for it.

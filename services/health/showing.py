@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -11,7 +11,7 @@ from services.clock import Clock
 from services.errors import ServiceError
 from services.events import EventBus, HealthChanged
 from services.health.board import Board
-from services.health.model import CheckSpec, CheckView, HealthView
+from services.health.model import CheckSpec, CheckView, HealthState, HealthView
 from services.health.overall import judge
 from services.health.vitals import Vitals
 from services.resilience import BreakerState, Budget, Policies
@@ -20,6 +20,7 @@ TOGETHER: Final = 0.1
 """Seconds over which changes are gathered into one event."""
 MOST_NAMED: Final = 200
 """Beyond so many changed checks the event says "read all again"."""
+_TROUBLES: Final = frozenset({HealthState.DOWN, HealthState.DEGRADED})
 COUNTDOWN: Final = 0.25
 """Seconds for which a view with an open breaker in it, whose countdown moves, may be shown again."""
 
@@ -35,6 +36,13 @@ class Showing:
         self._budgets: dict[str, tuple[Budget, ...]] = {}
         self._shown: dict[str, tuple[CheckView, tuple[object, ...], CheckView]] = {}
         """By check: what its line was made of, and the line."""
+        self._lines: dict[str, CheckView] = {}
+        self._with_policy: dict[str, None] = {}
+        """Whose lines change without being drawn up anew: they have a breaker and budgets."""
+        self._in_trouble: dict[str, None] = {}
+        self._order: Sequence[str] = ()
+        self._places: dict[str, int] = {}
+        self._checked_at = 0
         self._view: HealthView | None = None
         self._made_at = 0.0
         self._moving = False
@@ -60,13 +68,35 @@ class Showing:
 
     def _make(self) -> HealthView:
         self._moving = False
-        checks = tuple(self._decorated(check) for check in self._board.views())
-        if len(self._shown) > len(checks):
-            here = {check.id for check in checks}
-            self._shown = {key: value for key, value in self._shown.items() if key in here}
-        overall, reason = judge(self._board, checks)
-        checked_at = max((check.checked_at for check in checks if check.checked_at is not None), default=None)
-        return HealthView(overall, reason, checks, checked_at, started=False)
+        for check_id in list(self._with_policy):
+            self._draw(check_id)
+        order = self._board.ids
+        if order is not self._order:
+            self._order, self._places = order, {check_id: place for place, check_id in enumerate(order)}
+            for kept in (self._lines, self._shown, self._with_policy, self._in_trouble):
+                for check_id in [check_id for check_id in kept if check_id not in self._places]:
+                    del kept[check_id]
+        lines, places = self._lines, self._places
+        # Newcomers are drawn before they have a place.
+        placed = sorted(places[check_id] for check_id in self._in_trouble if check_id in places)
+        troubles = [lines[order[place]] for place in placed]
+        overall, reason = judge(self._board, troubles)
+        checks = tuple([lines[check_id] for check_id in order if check_id in lines])
+        return HealthView(overall, reason, checks, self._checked_at or None, started=False)
+
+    def _draw(self, check_id: str) -> None:
+        """Its line as it is now."""
+        view = self._board.view(check_id)
+        if view is None:
+            return
+        line = self._lines[check_id] = self._decorated(view)
+        if line.policy:
+            self._with_policy[check_id] = None
+        if line.state in _TROUBLES and not line.held_by:
+            self._in_trouble[check_id] = None
+        else:
+            self._in_trouble.pop(check_id, None)
+        self._checked_at = max(self._checked_at, line.checked_at or 0)
 
     def _decorated(self, check: CheckView) -> CheckView:
         policy = self._policies.find(check.policy) if check.policy else None
@@ -126,6 +156,8 @@ class Showing:
         """These were drawn up anew (none named: everything may have changed); say so in a moment."""
         found = list(check_ids)
         self._view = None
+        for check_id in found:
+            self._draw(check_id)
         self._changed.update(found)
         self._all_changed = self._all_changed or not found or len(self._changed) > MOST_NAMED
         if self._timer is None:

@@ -7,7 +7,7 @@ writes; the others read. An incident is told by whoever's conditional UPDATE fin
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any, Final
@@ -263,29 +263,46 @@ def claim(session: Session, trouble: Trouble, state: HealthState, now: int) -> b
 def open_troubles(session: Session) -> tuple[list[Trouble], dict[str, int]]:
     """The open incidents, and when each check was last told of."""
     rows = session.exec(select(HealthIncident).where(col(HealthIncident.ended_at).is_(None)))
-    troubles = [
-        Trouble(
-            row.check_id,
-            row.name,
-            CheckKind(row.kind),
-            HealthState(row.state),
-            row.started_at,
-            row.cause,
-            row.message,
-            row.advice,
-            None,
-            row.alerted_at,
-            row.alerted_state,
-            row.id,
-        )
-        for row in rows
-    ]
+    troubles = [_trouble(row) for row in rows]
     told = session.execute(
         select(HealthIncident.check_id, func.max(HealthIncident.alerted_at))
         .where(col(HealthIncident.alerted_at).is_not(None))
         .group_by(HealthIncident.check_id)
     )
     return troubles, {check_id: int(at) for check_id, at in told}
+
+
+def untold_ends(session: Session, since: int) -> list[Trouble]:
+    """The incidents that ended since then, were told of, and whose end nobody was told of."""
+    query = select(HealthIncident).where(
+        col(HealthIncident.ended_at) >= since,
+        col(HealthIncident.alerted_state) != "",
+        col(HealthIncident.over_alerted_at).is_(None),
+    )
+    return [_trouble(row) for row in session.exec(query.order_by(col(HealthIncident.id)))]
+
+
+def _trouble(row: HealthIncident) -> Trouble:
+    return Trouble(
+        row.check_id,
+        row.name,
+        CheckKind(row.kind),
+        HealthState(row.state),
+        row.started_at,
+        row.cause,
+        row.message,
+        row.advice,
+        row.ended_at,
+        row.alerted_at,
+        row.alerted_state,
+        row.id,
+    )
+
+
+def incidents_by_id(session: Session, ids: Collection[int]) -> dict[int, Incident]:
+    """These incidents, as far as they exist."""
+    rows = session.exec(select(HealthIncident).where(col(HealthIncident.id).in_(list(ids))))
+    return {row.id or 0: _incident(row) for row in rows}
 
 
 def incidents(session: Session, limit: int, check_id: str | None) -> list[Incident]:

@@ -28,6 +28,7 @@ MODULES = (
     "test_audio",
     "test_socket_delay",
     "test_health",
+    "test_health_agents",
     "test_api",
 )
 

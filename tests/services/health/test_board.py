@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.health.board import BEATS, Board
-from services.health.model import CheckKind, CheckSpec, HealthState, Overall, Reading
-from services.health.overall import judge
+from services.health.model import CheckKind, CheckSpec, HealthState, HealthView, Overall, Reading
+from services.health.overall import judge, judge_part
 
 UP = Reading(HealthState.UP, "fine")
 DOWN = Reading(HealthState.DOWN, "503 since then", "Wait")
@@ -172,6 +172,30 @@ def test_the_reason_names_the_cause_and_what_hangs_on_it() -> None:
         Overall.UNHEALTHY,
         "Retell is down; 31 agents and 2 integrations hang on it",
     )
+
+
+def test_a_part_is_judged_with_what_it_waits_for() -> None:
+    board = board_of(
+        spec("provider:a", name="Retell", failure_threshold=1),
+        spec("provider:b", name="ElevenLabs", failure_threshold=1),
+        spec("agent:1", "provider:a", critical=False),
+        spec("agent:2", "provider:b", critical=False),
+    )
+    probe(board, "agent:1", UP)
+    probe(board, "agent:2", UP)
+    probe(board, "provider:b", UP)
+    probe(board, "provider:a", DOWN)
+    held, well = view_of(board, "agent:1"), view_of(board, "agent:2")
+    assert (held.state, held.held_by, held.since) == (HealthState.WAITS, "Retell", NOW + 10)
+    assert (well.state, well.held_by) == (HealthState.UP, "")
+    overall, reason = judge(board, board.views())
+    view = HealthView(overall, reason, tuple(board.views()), NOW)
+    told = (Overall.UNHEALTHY, "Retell is down; 1 agent hangs on it")
+    assert judge_part(board, view, ["agent:1"]) == told
+    assert judge_part(board, view, ["agent:1", "agent:2"]) == told
+    assert judge_part(board, view, ["agent:2", "agent:99"]) == (Overall.HEALTHY, "")
+    board.set_maintenance("agent:1", NOW + 60_000, NOW)
+    assert view_of(board, "agent:1").state is HealthState.MAINTENANCE
 
 
 def test_names_that_two_have_go_with_their_company() -> None:
