@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from app.commands._integrating import actor, company_ready, keys_ready, ordering, pairs
 from app.commands._names import require_company
 from app.commands._run import with_services
-from app.output import ExitCode, emit_json, iso, print_table, say, say_error, write_line
+from app.output import ExitCode, emit_json, iso, print_table, say, say_degraded, say_error, write_line
 from app.parsing import positive
 from services.errors import Category, ServiceError, UsageError
 from services.integrations.bookings.model import Booking, BookingKind, BookingState, Execution, Route, Slot
@@ -125,8 +125,9 @@ async def _availability(services: Services, args: Namespace) -> int:
         actor=actor(),
     )
     if args.json:
-        told = {"company": company, "partner": args.partner, "slots": [slot_dict(slot) for slot in slots]}
-        emit_json("availability", told)
+        told = {"company": company, "partner": args.partner, "degraded": slots.degraded}
+        told |= {"age_seconds": None if slots.age is None else round(slots.age)}
+        emit_json("availability", {**told, "slots": [slot_dict(slot) for slot in slots]})
     elif slots:
         print_table(
             ("TIME", "ENDS", "SEATS", "SLOT"),
@@ -144,6 +145,8 @@ async def _availability(services: Services, args: Namespace) -> int:
         say(f"Times are those of {slots[0].timezone}{' (simulated)' if slots[0].simulated else ''}.")
     else:
         say("Nothing is free then. Ask for another day with --day.")
+    if not args.json:
+        say_degraded(slots.degraded)
     return ExitCode.DONE
 
 

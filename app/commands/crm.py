@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from app.commands._integrating import actor, company_ready, keys_ready, ordering, pairs
 from app.commands._names import require_company
 from app.commands._run import with_services
-from app.output import ExitCode, ago, emit_json, iso, paint, print_table, say, write_line
+from app.output import ExitCode, ago, emit_json, iso, paint, print_table, say, say_degraded, write_line
 from app.parsing import positive
 from services.errors import UsageError
 from services.integrations.crm.model import (
@@ -187,6 +187,7 @@ async def _search(services: Services, args: Namespace) -> int:
     )
     if args.json:
         told = {"system": page.system, "simulated": page.simulated, "total": page.total, "after": page.after}
+        told |= {"degraded": page.degraded, "age_seconds": None if page.age is None else round(page.age)}
         emit_json("crm-records", {**told, "records": [record_dict(record) for record in page.records]})
         return ExitCode.DONE
     if page.records:
@@ -204,6 +205,7 @@ async def _search(services: Services, args: Namespace) -> int:
         say(f"There is more: --after {clean_line(page.after)}")
     if page.simulated:
         say("This CRM is simulated.")
+    say_degraded(page.degraded)
     return ExitCode.DONE
 
 

@@ -163,6 +163,10 @@ SUMMARIES: dict[str, str] = {
     "crm-change": "callboard crm settle",
     "crm-changes": "callboard crm list",
 }
+EARLIER: dict[str, Schema] = {
+    "degraded": {**TEXT, "description": "why it is an earlier answer, and from when; empty when it is not"},
+    "age_seconds": or_null({**COUNT, "description": "of an earlier answer; null when it was just asked for"}),
+}
 SCHEMAS: dict[str, Schema] = {
     "integration": object_of({"integration": INTEGRATION}),
     "integrations": object_of({"integrations": list_of(INTEGRATION)}),
@@ -171,7 +175,7 @@ SCHEMAS: dict[str, Schema] = {
     "partners": object_of(
         {"partners": list_of(PARTNER), "problems": list_of(object_of({"message": TEXT, "advice": TEXT}))}
     ),
-    "availability": object_of({"company": TEXT, "partner": TEXT, "slots": list_of(SLOT)}),
+    "availability": object_of({"company": TEXT, "partner": TEXT, **EARLIER, "slots": list_of(SLOT)}),
     "booking": object_of({"booking": BOOKING}),
     "bookings": object_of({"bookings": list_of(BOOKING)}),
     "execution": object_of({"execution": EXECUTION}),
@@ -182,6 +186,7 @@ SCHEMAS: dict[str, Schema] = {
             "simulated": FLAG,
             "total": or_null(COUNT),
             "after": {**TEXT, "description": "give it as --after for the next page; empty at the end"},
+            **EARLIER,
             "records": list_of(RECORD),
         }
     ),

@@ -55,9 +55,10 @@ class Fallback(Generic[T]):
     """What to do instead of failing, tried in this order: the last good value, a function, a value.
 
     `key` names what is remembered of good answers, the latest 64 of a policy; `max_age` (seconds) bounds how
-    old one may be. It is remembered as it is, not copied: whoever gets a value from `Policy.call` with a key
-    must not change it. If the function fails with a `ServiceError` too, the value is next, else the first
-    failure stands. Wrong use (`UsageError`) is raised all the same: no other answer would be right.
+    old one may be. It stands in for what will pass: who is refused is not to get it all the same. It is
+    remembered as it is, not copied: whoever gets a value from `Policy.call` with a key must not change it.
+    If the function fails with a `ServiceError` too, the value is next, else the first failure stands. Wrong
+    use (`UsageError`) is raised all the same: no other answer would be right.
     """
 
     key: Hashable = None

@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from services.clock import Clock
-from services.errors import Category, ServiceError, UsageError
+from services.errors import Category, ServiceError
 from services.resilience.breaker import Breaker, BreakerOptions, BreakerState, BreakerView, Outcome
 from services.resilience.deadline import time_left
 from services.resilience.fallback import Fallback, Result, Source, bare
 from services.resilience.limits import Limits, MemoryWindows, RateLimiter, Subject, Windows, limited
 from services.resilience.retry import Attempt, RetryOptions, Sleep, retry
-from services.resilience.rules import advice_of, says_nothing, trips
+from services.resilience.rules import OWN_CODES, advice_of, is_retried, says_nothing, trips
 
 if TYPE_CHECKING:
     from services.resilience.shared import SharedStore
@@ -222,7 +222,7 @@ class Policy:
 
     def _stale(self, fallback: Fallback[T], error: ServiceError) -> Result[T] | None:
         kept = self._good.get(fallback.key) if fallback.key is not None else None
-        if kept is None or isinstance(error, UsageError):
+        if kept is None or not (is_retried(error) or error.code in OWN_CODES):
             return None
         age = self._clock.monotonic() - kept[1]
         return Result(cast(T, kept[0]), Source.STALE, bare(error), age) if age <= fallback.max_age else None

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, overload
 
 from services.integrations.model import EffectState
 from services.model import ErrorInfo
@@ -52,6 +52,29 @@ class Slot:
     seats: int | None = None
     timezone: str = "UTC"
     simulated: bool = False
+
+
+class Availability(Sequence[Slot]):
+    """The free times, in their order.
+
+    `degraded`: why it is an earlier answer, and from when; empty, and `age` (seconds) None, when the partner
+    was asked just now.
+    """
+
+    def __init__(self, slots: Iterable[Slot], degraded: str = "", age: float | None = None) -> None:
+        self._slots = tuple(slots)
+        self.degraded = degraded
+        self.age = age
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    @overload
+    def __getitem__(self, index: int) -> Slot: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Slot]: ...
+    def __getitem__(self, index: int | slice) -> Slot | Sequence[Slot]:
+        return self._slots[index]
 
 
 @dataclass(frozen=True, slots=True)

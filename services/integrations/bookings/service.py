@@ -23,6 +23,7 @@ from services.integrations.bookings.catalogue import PartnerCatalogue
 from services.integrations.bookings.direct import Order
 from services.integrations.bookings.gateway import READING, plain
 from services.integrations.bookings.model import (
+    Availability,
     Booking,
     BookingKind,
     BookingState,
@@ -44,11 +45,13 @@ from services.integrations.effects import (
 from services.integrations.model import Resolved
 from services.integrations.orders import Asking, Ordering, subject_of, unsure
 from services.integrations.registry import IntegrationService
-from services.resilience import Policies, RateLimiter, Subject
+from services.resilience import Fallback, Policies, RateLimiter, Subject
 from services.storage import Database
 from services.text import clean_line
 
 ACTIONS: Final = {BookingKind.RESERVATION: "reserve", BookingKind.APPOINTMENT: "appoint"}
+REMEMBERED: Final = 300.0
+"""Seconds for which a partner's free times stand in while it does not answer; booking asks it in any case."""
 _KINDS: Final = {action: kind for kind, action in ACTIONS.items()}
 
 
@@ -96,23 +99,31 @@ class BookingService:
         service: str = "",
         practitioner: str = "",
         **how: Unpack[Asking],
-    ) -> list[Slot]:
+    ) -> Availability:
         """The free times of a day, or from `begin` to before `end`, in their order.
 
-        Days and times without an offset are the partner's. Raises UsageError where the partner offers no
+        Days and times without an offset are the partner's. While the partner does not answer, what it
+        answered to the same question a moment ago, marked so. Raises UsageError where the partner offers no
         availability, ServiceError where it cannot be asked.
         """
         company_id, way = await self._ways.to(company, partner, how.get("integration", ""))
         start, stop = range_of(self._clock.now(), day, begin, end, way.zone)
         values = {"party_size": party_size, "service": service, "practitioner": practitioner}
         subject = subject_of(company, how)
-        if way.direct is not None:
-            return await way.direct.availability(start, stop, Order(values, subject=subject))
-        if way.gateway is not None:
+        if way.policy is None:
+            kind, taken = await self._kind_of(partner), await self._store.taken(company_id, partner)
+            return Availability(simulated.free_times(kind, start, stop, taken))
+
+        async def ask() -> list[Slot]:
+            if way.direct is not None:
+                return await way.direct.availability(start, stop, Order(values, subject=subject))
+            assert way.gateway is not None  # noqa: S101  # a way with a policy is one of the two
             params = {"from": start, "to": stop, **values}
             return await way.gateway.availability(partner, params, subject=subject)
-        kind = await self._kind_of(partner)
-        return simulated.free_times(kind, start, stop, await self._store.taken(company_id, partner))
+
+        question = ("availability", company_id, partner, start, stop, party_size, service, practitioner)
+        found = await way.policy.call(ask, Fallback(key=question, max_age=REMEMBERED))
+        return Availability(found.value, found.why(""), found.age if found.degraded else None)
 
     async def create_reservation(
         self,
@@ -248,9 +259,8 @@ class BookingService:
                 {"starts_at": at_zone(slot.starts_at, way.zone).isoformat(), "id": slot.id} for slot in slots
             ]
             is_made_up = way.route is Route.SIMULATION
-            return Execution(
-                "", partner, action, EffectState.DONE, way.route, is_made_up, result={"slots": found}
-            )
+            told = {"slots": found, **({"degraded": slots.degraded} if slots.degraded else {})}
+            return Execution("", partner, action, EffectState.DONE, way.route, is_made_up, result=told)
         return await self._execute(company, partner, action, given, how)
 
     async def list(

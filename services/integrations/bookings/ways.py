@@ -17,7 +17,7 @@ from services.integrations.bookings.model import Route
 from services.integrations.kept import KeptClients
 from services.integrations.model import SIMULATED, Kind, Resolved
 from services.integrations.registry import IntegrationService
-from services.resilience import Policies, RateLimiter
+from services.resilience import Policies, Policy, RateLimiter
 from services.text import clean_line
 
 
@@ -35,6 +35,8 @@ class Way:
     integration_id: int | None = None
     direct: DirectPartner | None = None
     gateway: Gateway | None = None
+    policy: Policy | None = None
+    """What requests on this way go through; None where it is simulated."""
 
 
 class Ways:
@@ -78,9 +80,12 @@ class Ways:
             return company_id, Way(Route.SIMULATION, simulated.ZONE)
         client = await self.client(found)
         name = found.info.name if found.info.id is not None else ""
+        policy = self._policy(found)
         if isinstance(client, Gateway):
-            return company_id, Way(Route.GATEWAY, client.zone, name, found.info.id, gateway=client)
-        return company_id, Way(Route.DIRECT, client.zone, name, found.info.id, direct=client)
+            return company_id, Way(
+                Route.GATEWAY, client.zone, name, found.info.id, gateway=client, policy=policy
+            )
+        return company_id, Way(Route.DIRECT, client.zone, name, found.info.id, direct=client, policy=policy)
 
     async def client(self, resolved: Resolved) -> DirectPartner | Gateway:
         """The client of an integration; another one once its address, settings or secret changed."""
@@ -89,12 +94,15 @@ class Ways:
             partner = await asyncio.to_thread(self._catalogue.require, resolved.info.adapter)
 
         def make() -> DirectPartner | Gateway:
-            policy = self._policies.of(resolved.info.policy, limiter=self._limiter)
+            policy = self._policy(resolved)
             if partner is None:
                 return Gateway(resolved, policy, self._clock, timeout=self._timeout)
             return DirectPartner(partner, resolved, policy, self._clock, timeout=self._timeout)
 
         return self._clients.of(resolved, make)
+
+    def _policy(self, resolved: Resolved) -> Policy:
+        return self._policies.of(resolved.info.policy, limiter=self._limiter)
 
     async def aclose(self) -> None:
         await self._clients.aclose()

@@ -94,6 +94,10 @@ class CrmPage:
     simulated: bool = False
     system: str = ""
     """Who was asked, for people."""
+    degraded: str = ""
+    """Why it is an earlier answer, and from when; empty when the system was asked just now."""
+    age: float | None = None
+    """Seconds since that answer; None when the system was asked just now."""
 
 
 @dataclass(frozen=True, slots=True)

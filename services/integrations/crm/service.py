@@ -33,13 +33,15 @@ from services.integrations.kept import KeptClients
 from services.integrations.model import Kind, Resolved
 from services.integrations.orders import Asking, Ordering, again, subject_of, unsure
 from services.integrations.registry import IntegrationService
-from services.resilience import Policies, RateLimiter, Subject
+from services.resilience import Fallback, Policies, Policy, RateLimiter, Subject
 from services.text import clean_line
 
 EFFECT: Final = "crm"
 """Effects of a CRM are below this kind: `crm.contact`, `crm.update`, `crm.deal`, `crm.note`."""
 MOST_FOUND: Final = 200
 MOST_SIMULATED: Final = 1_000
+REMEMBERED: Final = 900.0
+"""Seconds for which what a search found stands in while the system does not answer."""
 """The latest changes that the simulation remembers."""
 _AMOUNT: Final = re.compile(r"-?\d{1,15}(\.\d{1,6})?")
 _EMAIL: Final = re.compile(r"[^\s@]+@[^\s@]+\.[^\s@]+")
@@ -185,21 +187,31 @@ class CrmService:
         after: str = "",
         **how: Unpack[Asking],
     ) -> CrmPage:
-        """Records that hold the words of `query` and whose fields equal `filters`. Raises ServiceError."""
+        """Records that hold the words of `query` and whose fields equal `filters`. Raises ServiceError.
+
+        While the system does not answer, what it answered to the same question a moment ago, marked so.
+        """
         if not 1 <= limit <= MOST_FOUND:
             raise UsageError(
                 f"{limit} is no number of records", advice=f"Ask for 1 to {MOST_FOUND}", code="bad_value"
             )
-        _, resolved, system = await self._system(company, how)
-        page = await system.search(
-            kind,
-            query.strip(),
-            dict(filters or {}),
-            limit=limit,
-            after=after,
-            subject=subject_of(company, how),
+        company_id, resolved, system = await self._system(company, how)
+        words, wanted = query.strip(), dict(filters or {})
+        subject = subject_of(company, how)
+
+        async def ask() -> CrmPage:
+            return await system.search(kind, words, wanted, limit=limit, after=after, subject=subject)
+
+        if resolved.simulated:
+            return await ask()
+        question = ("search", company_id, kind, words, frozenset(wanted.items()), limit, after)
+        found = await self._policy(resolved).call(ask, Fallback(key=question, max_age=REMEMBERED))
+        return replace(
+            found.value,
+            simulated=found.value.simulated or resolved.pretended,
+            degraded=found.why(""),
+            age=found.age if found.degraded else None,
         )
-        return replace(page, simulated=page.simulated or resolved.pretended)
 
     async def changes(
         self, company: str = "", *, state: EffectState | None = None, limit: int = 50
@@ -359,11 +371,13 @@ class CrmService:
 
     def _client(self, resolved: Resolved) -> HubSpot | HttpCrm:
         def make() -> HubSpot | HttpCrm:
-            policy = self._policies.of(resolved.info.policy, limiter=self._limiter)
             client = HubSpot if resolved.info.adapter == HUBSPOT else HttpCrm
-            return client(resolved, policy, self._clock, timeout=self._timeout)
+            return client(resolved, self._policy(resolved), self._clock, timeout=self._timeout)
 
         return self._clients.of(resolved, make)
+
+    def _policy(self, resolved: Resolved) -> Policy:
+        return self._policies.of(resolved.info.policy, limiter=self._limiter)
 
 
 def _check_contact(contact: ContactData) -> None:

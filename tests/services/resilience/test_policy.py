@@ -321,6 +321,10 @@ async def test_without_limits_there_is_always_room(world: World) -> None:
 # -- fallback -------------------------------------------------------------------------------------
 
 
+async def raising(error: ServiceError) -> str:
+    raise error
+
+
 def through(policy: Policy, *outcomes: object) -> Callable[[], Awaitable[Any]]:
     """Work that asks by the policy, once."""
     work = answers(*outcomes)
@@ -339,8 +343,8 @@ async def test_the_last_good_value_with_its_age(world: World) -> None:
     fallback: Fallback[str] = Fallback(key="rooms", max_age=90)
     await policy.call(through(policy, "three rooms"), fallback)
     world.time.seconds += 62
-    error = failing(Category.AUTHENTICATION)
-    result = await policy.call(through(policy, error), fallback)
+    error = failing(Category.RATE_LIMIT)
+    result = await policy.call(lambda: raising(error), fallback)
     assert (result.value, result.source, result.age, result.degraded) == (
         "three rooms",
         Source.STALE,
@@ -352,10 +356,20 @@ async def test_the_last_good_value_with_its_age(world: World) -> None:
     assert policy.stats.degraded == 1
     world.time.seconds += 29
     with pytest.raises(ServiceError) as caught:
-        await policy.call(through(policy, error), fallback)
+        await policy.call(lambda: raising(error), fallback)
     assert caught.value is error
     with pytest.raises(ServiceError):
-        await policy.call(through(policy, error), Fallback(key="other rooms"))
+        await policy.call(lambda: raising(error), Fallback(key="other rooms"))
+
+
+@pytest.mark.parametrize("category", [Category.AUTHENTICATION, Category.PERMANENT])
+async def test_who_is_refused_does_not_get_it_all_the_same(world: World, category: Category) -> None:
+    policy = world.policies.of("It")
+    await policy.call(through(policy, "three rooms"), Fallback(key="rooms"))
+    with pytest.raises(ServiceError, match="The line is dead"):
+        await policy.call(through(policy, failing(category)), Fallback(key="rooms"))
+    instead = Fallback(key="rooms", value="none", has_value=True)
+    assert (await policy.call(through(policy, failing(category)), instead)).value == "none"
 
 
 async def test_a_function_then_a_value(world: World) -> None:
@@ -441,10 +455,10 @@ async def test_good_values_are_remembered_up_to_a_number(world: World) -> None:
     for number in range(300):
         await policy.call(through(policy, number), Fallback(key=number))
     assert len(policy._good) == 64
-    result = await policy.call(through(policy, failing(Category.PERMANENT)), Fallback(key=299))
+    result = await policy.call(through(policy, failing()), Fallback(key=299))
     assert result.value == 299
     with pytest.raises(ServiceError):
-        await policy.call(through(policy, failing(Category.PERMANENT)), Fallback(key=0))
+        await policy.call(through(policy, failing()), Fallback(key=0))
 
 
 # -- what is seen ---------------------------------------------------------------------------------

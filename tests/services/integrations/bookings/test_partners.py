@@ -88,6 +88,31 @@ async def test_a_table_is_found_reserved_and_cancelled(opentable: BookingService
     assert {event.ids for event in seen} == {(booking.id,)}
 
 
+async def test_while_the_partner_is_down_its_earlier_times_stand_in_with_their_age(
+    opentable: BookingService, bench: Bench, simulator: RunningSimulator
+) -> None:
+    live = await opentable.availability("acme", "opentable", day="2027-03-01", party_size=2)
+    assert (live.degraded, live.age) == ("", None)
+    await simulator.fault("503:opentable")
+    bench.clock.advance(minutes=3)
+    slots = await opentable.availability("acme", "opentable", day="2027-03-01", party_size=2)
+    assert list(slots) == list(live)
+    assert slots.age == pytest.approx(180, abs=30)
+    assert slots.degraded.startswith("as of ")
+    assert "because " in slots.degraded
+    told = await opentable.execute_integration(
+        "acme", "opentable", "availability", {"day": "2027-03-01", "party_size": 2}
+    )
+    assert len(told.result["slots"]) == len(live)
+    assert told.result["degraded"].startswith("as of ")
+    for day, party_size in (("2027-03-02", 2), ("2027-03-01", 4)):
+        with pytest.raises(ServiceError):
+            await opentable.availability("acme", "opentable", day=day, party_size=party_size)
+    bench.clock.advance(minutes=3)
+    with pytest.raises(ServiceError):
+        await opentable.availability("acme", "opentable", day="2027-03-01", party_size=2)
+
+
 async def test_tables_run_out(opentable: BookingService) -> None:
     for _ in range(2):
         await opentable.create_reservation("acme", "opentable", **TABLE)

@@ -340,3 +340,27 @@ async def test_a_version_of_paths_that_is_none_is_told(bench: Bench, simulator: 
     )
     with pytest.raises(UsageError, match="no API version"):
         await bench.crm().search("acme", RecordKind.CONTACT)
+
+
+async def test_while_the_system_is_down_an_earlier_answer_stands_in_with_its_age(
+    hubspot: CrmService, bench: Bench, simulator: RunningSimulator
+) -> None:
+    await hubspot.create_contact("acme", ANN)
+    live = await hubspot.search("acme", RecordKind.CONTACT, "smith")
+    assert (len(live.records), live.degraded, live.age) == (1, "", None)
+    await simulator.fault("503:hubspot")
+    bench.clock.advance(minutes=4)
+    page = await hubspot.search("acme", RecordKind.CONTACT, " smith ")
+    assert page.records == live.records
+    assert page.age == pytest.approx(240, abs=30)
+    assert page.degraded.startswith("as of ")
+    assert "ago, because HubSpot answered 503" in page.degraded
+    for kind, words in ((RecordKind.DEAL, "smith"), (RecordKind.CONTACT, "jones")):
+        with pytest.raises(ServiceError):
+            await hubspot.search("acme", kind, words)
+    # A write is never stood in for, nor is anything for ever.
+    with pytest.raises(ServiceError):
+        await hubspot.create_contact("acme", ContactData(email="bob@example.com"))
+    bench.clock.advance(minutes=15)
+    with pytest.raises(ServiceError):
+        await hubspot.search("acme", RecordKind.CONTACT, "smith")
