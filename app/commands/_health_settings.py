@@ -56,8 +56,15 @@ def add_parsers(actions: Subparsers, options: Options) -> None:
     put = verbs.add_parser("set", help="change how a check is probed; without options: back to its own ways")
     put.add_argument("check", metavar="CHECK", help="its id, such as provider:acme/retell")
     put.add_argument("--off", action="store_true", help="do not watch it at all")
-    put.add_argument("--interval", type=float, metavar="SECONDS", help="seconds between two probes")
-    put.add_argument("--failures", type=int, metavar="N", help="failed probes in a row until it is down")
+    put.add_argument(
+        "--interval", type=float, metavar="SECONDS", help="seconds between two probes; one may take 2/5 of it"
+    )
+    put.add_argument(
+        "--failures",
+        type=int,
+        metavar="N",
+        help="failed probes in a row until it is down: within N intervals, at least two",
+    )
     put.add_argument("--slow", type=float, metavar="MS", help="from this time on degraded; 0 is always")
     options(put)
 

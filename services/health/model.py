@@ -79,11 +79,15 @@ class CheckSpec:
     policy: str = ""
     """The name of the policy whose breaker and budget belong to it; empty for none."""
     interval: float = 30.0
-    """Seconds between probes."""
+    """Seconds between probes, at most."""
     timeout: float = 10.0
-    """Seconds one probe may take."""
+    """Seconds one probe may take, and never more than two fifths of the interval (see `runner`)."""
     failure_threshold: int = 2
-    """Failed probes in a row after which it counts as down."""
+    """Failed probes in a row after which it counts as down.
+
+    A first failure is looked at again before its turn. So a threshold of n calls down what lasts within n
+    intervals (of one and two: within two), and nothing that is over before n - 2.
+    """
     slow_ms: float | None = None
     """From this response time on it counts as degraded; None: never."""
     depends_on: tuple[str, ...] = ()
@@ -116,7 +120,7 @@ class CheckView:
     company: str
     state: HealthState
     since: int | None
-    """When it entered this state; None while it was never probed. While it waits: since when its cause is so."""
+    """When it entered this state; None while it was never probed. Of what waits: when its cause did."""
     checked_at: int | None
     next_at: int | None
     message: str = ""
