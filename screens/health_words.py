@@ -72,7 +72,7 @@ def standing_of(check: CheckView) -> Standing:
     """Maintenance before what holds it back, that before its own state."""
     if check.state is HealthState.MAINTENANCE:
         return Standing.MAINTENANCE
-    if check.held_by:
+    if check.held_by or check.state is HealthState.WAITS:
         return Standing.HELD
     if check.state is HealthState.PENDING:
         return Standing.FAILING if check.failures else Standing.UNCHECKED

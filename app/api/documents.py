@@ -19,7 +19,7 @@ MOST_PROBLEMS: Final = 100
 PAGE: Final = 100
 MOST_PAGE: Final = 500
 DEPENDENCIES: Final = (CheckKind.PROVIDER, CheckKind.INTEGRATION, CheckKind.SYSTEM)
-_ILL: Final = {HealthState.DOWN: 0, HealthState.DEGRADED: 1}
+_ILL: Final = {HealthState.DOWN: 0, HealthState.DEGRADED: 1, HealthState.WAITS: 2}
 
 
 def up_or_down(view: HealthView) -> str:

@@ -22,12 +22,13 @@ _SLICE: Final = 100
 """Checks written before others have their turn on the loop."""
 _STATES: Final = (
     HealthState.UP, HealthState.PENDING, HealthState.DEGRADED, HealthState.DOWN, HealthState.MAINTENANCE,
+    HealthState.WAITS,
 )  # fmt: skip
 _WORST_FIRST: Final = {HealthState.DOWN: 0, HealthState.DEGRADED: 1, HealthState.PENDING: 2}
 _BREAKERS: Final = {BreakerState.CLOSED: 0, BreakerState.HALF_OPEN: 1, BreakerState.OPEN: 2}
 _OVERALL: Final = {Overall.HEALTHY: 0, Overall.DEGRADED: 1, Overall.UNHEALTHY: 2}
 _OF_CHECKS: Final = (
-    ("callboard_check_state", "0 up, 1 pending, 2 degraded, 3 down, 4 maintenance."),
+    ("callboard_check_state", "0 up, 1 pending, 2 degraded, 3 down, 4 maintenance, 5 waits for another one."),
     ("callboard_check_failures", "Failed probes in a row."),
     ("callboard_check_seconds", "How long the latest probe took."),
     ("callboard_check_uptime_ratio", "Share of the time it was up."),

@@ -53,6 +53,7 @@ class Counts(_Shape):
     degraded: int
     down: int
     maintenance: int
+    waits: int = Field(description="what they hang on is down; held_by names it")
 
 
 class Kinds(_Shape):

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from app.check_json import check_document, facts
-from app.output import cell_width, is_terminal, iso, paint, shorten, terminal_width
+from app.output import cell_width, is_terminal, iso, paint, plural, shorten, terminal_width
 from services.text import clean_line
 
 if TYPE_CHECKING:
     from services.health.model import Channel, CheckView, Incident, Overall, Rule, Window
 
-GLYPHS = {"up": "●", "pending": "○", "degraded": "▲", "down": "✗", "maintenance": "‖"}
-STYLES = {"up": "green", "pending": "dim", "degraded": "yellow", "down": "red", "maintenance": "cyan"}
+GLYPHS = {"up": "●", "pending": "○", "degraded": "▲", "down": "✗", "maintenance": "‖", "waits": "·"}
+STYLES = {
+    "up": "green",
+    "pending": "dim",
+    "degraded": "yellow",
+    "down": "red",
+    "maintenance": "cyan",
+    "waits": "dim",
+}
 OVERALL = {
     "healthy": ("●", "green"),
     "degraded": ("▲", "yellow"),
@@ -86,7 +94,8 @@ def rule_dict(rule: Rule) -> dict[str, Any]:
 def panels(
     overall: Overall, reason: str, checks: Sequence[CheckView], *, every: bool, height: int | None = None
 ) -> list[str]:
-    """The verdict, then one line for each check and its advice; agents that are fine are only counted.
+    """The verdict, then one line for each check and its advice; agents that have no trouble of their own are
+    only counted, by how they stand.
 
     With a `height` no more lines than that: what is well gives way first.
     """
@@ -94,21 +103,35 @@ def panels(
     verdict = f"{_glyph(glyph)}{overall.value}" + (f" — {clean_line(reason)}" if reason else "")
     lines = [paint(verdict, style)]
     shown = [check for check in checks if every or check.kind.value != "agent" or _notable(check)]
-    fine = len(checks) - len(shown)
-    room = None if height is None else max(1, height - len(lines) - (1 if fine else 0) - 1)
+    counted = Counter(_standing(check) for check in checks) - Counter(_standing(check) for check in shown)
+    folded = counted.total()
+    room = None if height is None else max(1, height - len(lines) - len(counted) - 1)
     if room is not None and _lines_of(shown) > room:
         shown = sorted(shown, key=lambda check: not _notable(check))
         while shown and _lines_of(shown) > room - 1:
             shown.pop()
     lines += _table(shown)
-    hidden = len(checks) - fine - len(shown)
-    if fine:
-        lines.append(
-            paint(f"  {fine} {'agent is' if fine == 1 else 'agents are'} fine (--all lists them)", "dim")
-        )
+    more = " (--all lists them)"
+    hidden = len(checks) - folded - len(shown)
+    for (one, several), count in counted.items():
+        lines.append(paint(f"  {plural(count, 'agent')} {one if count == 1 else several}{more}", "dim"))
+        more = ""
     if hidden:
         lines.append(paint(f"  {hidden} more", "dim"))
     return lines
+
+
+def _standing(check: CheckView) -> tuple[str, str]:
+    """What is said of one check, and of several, that stand like this one."""
+    if check.held_by:
+        held_by = clean_line(check.held_by)
+        return f"waits for {held_by}", f"wait for {held_by}"
+    if check.state.value == "up":
+        return "is fine", "are fine"
+    if check.state.value == "pending":
+        words = "failing" if check.failures else "not probed yet"
+        return f"is {words}", f"are {words}"
+    return f"is in {check.state.value}", f"are in {check.state.value}"
 
 
 def _notable(check: CheckView) -> bool:

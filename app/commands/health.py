@@ -36,7 +36,8 @@ examples:
   callboard health alerts add webhook https://example.com/hook
   callboard health rules set provider:acme/retell --failures 3 --slow 1500
 
-exit codes: 0 healthy, 3 degraded, 1 unhealthy, 2 wrong usage; --watch ends with 0
+exit codes: 0 healthy, 3 degraded, 1 unhealthy, 2 wrong usage; --watch ends with 0. With --company or
+--kind it is that of what was asked for, and of what that waits for: agents whose vendor is down are not well
 """
 KINDS = ("provider", "agent", "integration", "orchestrator", "system")
 REDRAW = 1.0
@@ -100,9 +101,9 @@ async def _once(services: Services, args: Namespace) -> int:
     wanted = _shown(services.health.view(), args)
     if len(wanted) > 20 and not args.json:
         say(f"Probing {len(wanted)} things…")
-    view = await services.health.check_now([check.id for check in wanted], confirm=True)
+    view = await services.health.check_now(_with_causes(services.health.view(), wanted), confirm=True)
     checks = _shown(view, args)
-    overall, reason = _verdict(view, checks, args)
+    overall, reason = _verdict(services, view, checks, args)
     if args.json:
         emit_json(
             "health",
@@ -118,6 +119,19 @@ async def _once(services: Services, args: Namespace) -> int:
         for line in _health.panels(overall, reason, checks, every=args.all or args.kind == "agent"):
             write_line(line)
     return exit_code(overall)
+
+
+def _with_causes(view: HealthView, wanted: Sequence[CheckView]) -> list[str]:
+    """These and everything they hang on: whether they are to blame cannot be told without a look at it."""
+    known = {check.id: check for check in view.checks}
+    found = dict.fromkeys(check.id for check in wanted)
+    ahead = list(found)
+    while ahead:
+        for parent in known[ahead.pop()].depends_on:
+            if parent in known and parent not in found:
+                found[parent] = None
+                ahead.append(parent)
+    return list(found)
 
 
 def exit_code(overall: Overall) -> ExitCode:
@@ -143,14 +157,13 @@ def _shown(view: HealthView, args: Namespace) -> list[CheckView]:
     ]
 
 
-def _verdict(view: HealthView, checks: Sequence[CheckView], args: Namespace) -> tuple[Overall, str]:
-    """Of everything, or of what was asked for."""
-    from services.health.overall import verdict
-
+def _verdict(
+    services: Services, view: HealthView, checks: Sequence[CheckView], args: Namespace
+) -> tuple[Overall, str]:
+    """Of everything, or of what was asked for and what that waits for."""
     if not args.kind and not args.company:
         return view.overall, view.reason
-    overall = verdict(checks)
-    return overall, view.reason if overall is view.overall else ""
+    return services.health.judge([check.id for check in checks])
 
 
 # -- watching ---------------------------------------------------------------------------------------
@@ -161,7 +174,7 @@ async def _watch(services: Services, args: Namespace) -> int:
 
     await _ready(services, args)
     stop, changed = asyncio.Event(), asyncio.Event()
-    drawn = _Redrawn(args) if is_terminal(sys.stdout) and not args.json else _Lines(services, args)
+    drawn = _Redrawn(services, args) if is_terminal(sys.stdout) and not args.json else _Lines(services, args)
     unsubscribe = services.bus.subscribe(HealthChanged, lambda _: changed.set())
 
     def end(_: object) -> None:
@@ -188,7 +201,8 @@ async def _watch(services: Services, args: Namespace) -> int:
 class _Redrawn:
     """The panels, drawn over themselves on a terminal."""
 
-    def __init__(self, args: Namespace) -> None:
+    def __init__(self, services: Services, args: Namespace) -> None:
+        self._services = services
         self._args = args
         self._lines: list[str] = []
 
@@ -196,7 +210,7 @@ class _Redrawn:
         import shutil
 
         checks = _shown(view, self._args)
-        overall, reason = _verdict(view, checks, self._args)
+        overall, reason = _verdict(self._services, view, checks, self._args)
         height = shutil.get_terminal_size((80, 24)).lines - 2
         every = self._args.all or self._args.kind == "agent"
         lines = _health.panels(overall, reason, checks, every=every, height=height)
@@ -219,7 +233,7 @@ class _Lines:
 
     def show(self, view: HealthView) -> None:
         checks = _shown(view, self._args)
-        overall, reason = _verdict(view, checks, self._args)
+        overall, reason = _verdict(self._services, view, checks, self._args)
         at = iso(self._services.clock.now()) or ""
         for check in checks:
             state = (check.state.value, check.held_by)

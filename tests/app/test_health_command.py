@@ -71,6 +71,13 @@ class FakeHealth:
     def view(self) -> HealthView:
         return HealthView(self.overall, self.reason, tuple(self.checks), NOW, True, "this process")
 
+    def judge(self, ids) -> tuple[Overall, str]:
+        wanted = [check for check in self.checks if check.id in ids]
+        causes = {check.held_by for check in wanted}
+        among = [*wanted, *(check for check in self.checks if check.name in causes)]
+        down = any(check.state is HealthState.DOWN for check in among)
+        return (Overall.UNHEALTHY, "Retell is down") if down else (Overall.HEALTHY, "")
+
     async def check_now(self, ids=None, *, confirm=False) -> HealthView:
         self.asked.append(list(ids or ()))
         return self.view()
@@ -151,7 +158,7 @@ def test_the_exit_code_says_how_it_is(callboard, health, overall, code) -> None:
 
 
 def test_what_is_down_comes_with_its_advice(callboard, health) -> None:
-    health.checks = [replace(RETELL, **DOWN), replace(AGENT, state=HealthState.DOWN, held_by="Retell")]
+    health.checks = [replace(RETELL, **DOWN), replace(AGENT, state=HealthState.WAITS, held_by="Retell")]
     health.overall, health.reason = Overall.UNHEALTHY, "Retell is down; 1 agent hangs on it"
     out = callboard("health", "--all").out
     assert "unhealthy — Retell is down; 1 agent hangs on it" in out
@@ -168,6 +175,25 @@ def test_a_part_is_judged_by_itself(callboard, health) -> None:
     assert health.asked[-1] == [RETELL.id]
     assert callboard("health", "--company", "acne").code == 2
     assert callboard("health", "--kind", "disk").code == 2
+
+
+def test_agents_that_wait_are_neither_up_nor_fine(callboard, health) -> None:
+    retell = replace(RETELL, depends_on=("system:secrets",), **DOWN)
+    held = replace(AGENT, state=HealthState.WAITS, held_by="Retell", depends_on=(RETELL.id,))
+    health.checks = [retell, held, replace(held, id="agent:8"), replace(AGENT, id="agent:9")]
+    health.overall, health.reason = Overall.UNHEALTHY, "of everything"
+    *_, waiting, fine = callboard("health").out.splitlines()
+    assert waiting.strip() == "2 agents wait for Retell (--all lists them)"
+    assert fine.strip() == "1 agent is fine"
+    part = callboard("health", "--kind", "agent")
+    first, *lines = part.out.splitlines()
+    assert (part.code, first) == (1, "unhealthy — Retell is down")
+    assert [line.split()[0] for line in lines] == ["waits", "waits", "up"]
+    # What they hang on is probed, too.
+    assert health.asked[-1] == ["agent:7", "agent:8", "agent:9", RETELL.id]
+    told = callboard("health", "--kind", "agent", "--json").json
+    assert [check["state"] for check in told["checks"]] == ["waits", "waits", "up"]
+    assert (told["overall"], told["reason"]) == ("unhealthy", "Retell is down")
 
 
 def test_json_has_everything(callboard, health) -> None:

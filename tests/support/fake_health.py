@@ -78,7 +78,7 @@ def agents(count: int, *, held_by: str = "", first: int = 1) -> list[CheckView]:
                 depends_on=(f"provider:acme/{'retell' if number % 3 else 'elevenlabs'}",),
             )
         )
-    return made
+    return [replace(each, state=HealthState.WAITS) for each in made] if held_by else made
 
 
 def others(simulated: bool = True) -> list[CheckView]:

@@ -72,13 +72,27 @@ async def test_the_whole_in_one_look(services, ask):
     assert told["overall"] == "unhealthy"
     assert "Retell is down" in told["reason"]
     assert told["counts"]["down"] == 1
-    assert told["kinds"]["provider"] == {"up": 1, "pending": 0, "degraded": 0, "down": 1, "maintenance": 0}
-    assert [problem["id"] for problem in told["problems"]] == ["provider:acme/retell", "agent:42"]
-    assert told["problems_total"] == 2
+    nothing = {"pending": 0, "degraded": 0, "maintenance": 0, "waits": 0}
+    assert told["kinds"]["provider"] == {**nothing, "up": 1, "down": 1}
+    assert told["kinds"]["agent"]["waits"] == told["counts"]["waits"] == 31
+    first = [(problem["id"], problem["state"], problem["held_by"]) for problem in told["problems"][:3]]
+    assert first == [
+        ("provider:acme/retell", "down", ""),
+        ("agent:42", "degraded", ""),
+        ("agent:1", "waits", "Retell"),
+    ]
+    assert told["problems_total"] == 33
+
+
+async def test_agents_that_wait_are_asked_for_by_that(services, ask):
+    services.health.shown = outage()
+    told = (await ask.get("/health/agents?state=waits&limit=1", headers=BEARER)).json()
+    assert (told["total"], told["counts"]["waits"]) == (31, 31)
+    assert (told["agents"][0]["state"], told["agents"][0]["held_by"]) == ("waits", "Retell")
 
 
 async def test_a_cause_comes_before_what_it_holds(services, ask):
-    held = [replace(each, state=HealthState.DOWN, held_by="Retell") for each in agents(150)]
+    held = agents(150, held_by="Retell")
     cause = check("provider:acme/retell", CheckKind.PROVIDER, "Retell", HealthState.DEGRADED, dependents=150)
     services.health.shown = of_checks(*held, cause, overall=Overall.UNHEALTHY)
     told = (await ask.get("/health/", headers=BEARER)).json()
