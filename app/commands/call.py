@@ -333,16 +333,19 @@ async def _obey(session: CallSession, line: str) -> None:
         elif word.startswith("/") and not rest:
             say(f"There is no {clean_line(word)}. Known: /end /mute /mark /inform /approve /deny")
         elif line:
-            await session.say(line)
+            await _say(session, line, scripted=not is_terminal(sys.stdin))
     except ServiceError as error:
         say_error(error)
 
 
-async def _say(session: CallSession, text: str) -> None:
+async def _say(session: CallSession, text: str, *, scripted: bool = True) -> None:
     try:
         await session.say(text)
     except ServiceError as error:
         say_error(error)
+        if scripted and error.code == "limited":
+            # Without this line the rest of the script would be another conversation.
+            await session.end(EndReason.LIMIT, "our own limits have no room for what was to be said")
 
 
 async def _answered(session: CallSession, *, first: bool = False) -> None:

@@ -384,7 +384,7 @@ def limited(name: str, decision: Decision) -> ServiceError:
         f"{name} was not asked: this {decision.level} has used up what it may ask {per}; "
         f"room again in {duration(decision.retry_after)}",
         category=Category.RATE_LIMIT,
-        advice=f"Wait, or raise the limit in the settings{alone}",
+        advice=f"Wait, or raise limit_{decision.window} in the settings{alone}",
         code="limited",
         retry_after=decision.retry_after,
     )

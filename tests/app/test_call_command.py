@@ -117,6 +117,36 @@ def test_every_line_of_json_is_an_event_and_the_last_one_the_summary(vendor, run
     assert kept == complete(folder)
 
 
+@pytest.mark.parametrize("vendor", ["elevenlabs", "retell"])
+@pytest.mark.parametrize("how", ["words", "lines"])
+def test_a_line_that_the_limits_refuse_ends_a_scripted_call(vendor, how, run, vendors, monkeypatch):
+    """Without it the rest would be another conversation, and a call that looks as if all had been said."""
+    monkeypatch.setenv("CALLBOARD_LIMIT_HOUR", "2")
+    agent = getattr(vendors, vendor)[0]
+    vendors.script(agent, greeting="Hello.", turns=[HOURS], fallback=["Once more?"])
+    if how == "words":
+        told = run("call", agent, "--transport", "text", "--json", "--say", "open?", "--say", "Second")
+    else:
+        told = run("call", agent, "--transport", "text", "--json", stdin="open?\nSecond\nThird\n")
+    assert told.code == 1
+    assert "has used up what it may ask within one hour; room again in 60 min" in told.err
+    assert "raise limit_hour in the settings" in told.err
+    assert (told.summary["reason"], told.summary["exit_code"]) == ("limit", 1)
+    typed = [line["text"] for line in told.lines if line["kind"] == "typed"]
+    assert typed == ["open?"]
+
+
+def test_a_suite_for_which_there_is_no_room_today_is_not_waited_for(run, vendors, monkeypatch):
+    monkeypatch.setenv("CALLBOARD_LIMIT_DAY", "1")
+    agent = vendors.retell[0]
+    suite = vendors.home / "suite.yaml"
+    suite.write_text('name: Desk\ntests: [{name: Hours, steps: [{say: "open?"}]}]\n')
+    told = run("scenarios", "run", str(suite), "--agent", agent)
+    assert told.code == 1
+    assert "this account has used up what it may ask within one day" in told.out
+    assert "raise limit_day in the settings" in told.out
+
+
 def test_a_script_without_a_network(run, vendors, tmp_path):
     file = tmp_path / "desk.yaml"
     file.write_text(MOCK)

@@ -213,6 +213,7 @@ async def test_a_limiter_asks_for_the_three_levels(fake_time: FakeTime) -> None:
         "OpenTable was not asked: this user has used up what it may ask within one minute; room again in 60 s"
     )
     assert (error.code, error.category, error.retry_after) == ("limited", Category.RATE_LIMIT, 60.0)
+    assert error.advice == "Wait, or raise limit_minute in the settings"
 
 
 @pytest.mark.parametrize("seed", range(5))
