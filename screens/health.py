@@ -14,6 +14,7 @@ from screens.filtered import FilteredFrame
 from screens.frame import Console
 from screens.glyphs import Tone
 from screens.health_board import Fold, HealthBoard
+from screens.health_demo import DemoKeys
 from screens.health_filter import parse_health_filter
 from screens.health_keys import PanelKeys
 from screens.health_lines import HeadLine, WhyLine
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from screens.health_detail import CheckPane
 
 
-class HealthScreen(PanelKeys, FilteredFrame):
+class HealthScreen(PanelKeys, DemoKeys, FilteredFrame):
     """Panels with a cursor; keys act on the line under it."""
 
     place = HEALTH
@@ -193,6 +194,8 @@ class HealthScreen(PanelKeys, FilteredFrame):
                 return check is not None and check.breaker is not None
             case "maintain" | "copy":
                 return check is not None
+            case "break_vendor":
+                return check is not None and self.broken_by(check) is not None
             case "fold":
                 return self._fold is not None
         return True
@@ -248,6 +251,11 @@ class HealthScreen(PanelKeys, FilteredFrame):
 
     def action_check_all(self) -> None:
         self._ask(None)
+
+    def check_again(self, ident: str) -> None:
+        """Check one line unless something is being checked already: what changes it is known."""
+        if not self.asking:
+            self._ask([ident])
 
     def _ask(self, ids: Sequence[str] | None) -> None:
         checks = self.board.checks

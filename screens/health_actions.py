@@ -15,6 +15,15 @@ HEALTH_ACTIONS: tuple[Action, ...] = (
     Action(
         "maintain", ("w",), "maintenance", "Begin or end maintenance; no alerts in it.", _WATCH, HEALTH, 16
     ),
+    Action(
+        "break_vendor",
+        ("B",),
+        "break/mend",
+        "Let this vendor or partner fail, or mend it.",
+        "Demo",
+        HEALTH,
+        13,
+    ),
     Action("fold", ("space",), "unfold", "Unfold or fold these lines.", _WATCH, HEALTH, 18),
     Action("copy", ("y",), "copy", "Copy this line with its error and advice.", _WATCH, HEALTH, 45),
     Action(

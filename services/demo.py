@@ -15,10 +15,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from services.errors import Category, ServiceError
 from services.model import AgentCard, Provider
 from services.security import MemoryStore
+from services.simulator.faults import parse_fault
 from services.simulator.options import ACCOUNT_SID
 
 if TYPE_CHECKING:
@@ -38,14 +40,16 @@ class DemoIntegration:
 
     adapter: str
     path: str
+    service: str
+    """What the simulator's faults call it."""
     config: Mapping[str, object] = field(default_factory=dict)
 
 
 INTEGRATIONS: Mapping[str, DemoIntegration] = {
-    "HubSpot": DemoIntegration("hubspot", "/hubspot"),
-    "Routing model": DemoIntegration("openai", "/llm/v1", {"model": "gpt-5-mini"}),
-    "SMS": DemoIntegration("twilio-sms", "", {"account_sid": ACCOUNT_SID, "from": "+15005550006"}),
-    "WhatsApp": DemoIntegration("whatsapp", "/whatsapp", {"phone_number_id": "106540352242922"}),
+    "HubSpot": DemoIntegration("hubspot", "/hubspot", "hubspot"),
+    "Routing model": DemoIntegration("openai", "/llm/v1", "openai", {"model": "gpt-5-mini"}),
+    "SMS": DemoIntegration("twilio-sms", "", "twilio", {"account_sid": ACCOUNT_SID, "from": "+15005550006"}),
+    "WhatsApp": DemoIntegration("whatsapp", "/whatsapp", "whatsapp", {"phone_number_id": "106540352242922"}),
 }
 """The demo's integrations by name. Bookings stay simulated in the program, the knowledge base is local."""
 
@@ -139,15 +143,43 @@ class Demo:
 
     async def break_agent(self, card: AgentCard, fault: str = "500") -> None:
         """Let every request for this agent fail until `mend_agent`; for faults see `simulator --help`."""
-        await self._control(card.provider, "POST", "/__faults", {"fault": f"{fault}:{card.agent_id}"})
+        await self._control("POST", "/__faults", {"fault": f"{fault}:{card.agent_id}"})
 
     async def mend_agent(self, card: AgentCard) -> None:
         """Take this agent's faults away."""
-        await self._control(card.provider, "DELETE", f"/__faults?target={card.agent_id}")
+        await self._control("DELETE", f"/__faults?target={card.agent_id}")
 
     async def edit_agent(self, card: AgentCard) -> None:
         """Change the agent as somebody in the vendor's dashboard would."""
-        await self._control(card.provider, "POST", f"/__agents/{card.agent_id}/edit")
+        await self._control("POST", f"/__agents/{card.agent_id}/edit")
+
+    def service_of(self, check_id: str, name: str) -> str:
+        """The vendor or partner that a check watches, as faults call it; empty for what is not simulated."""
+        kind, _, what = check_id.partition(":")
+        if kind == "provider":
+            return what.rpartition("/")[2]
+        return INTEGRATIONS[name].service if kind == "integration" and name in INTEGRATIONS else ""
+
+    async def faults_of(self, service: str) -> list[str]:
+        """The faults that strike this vendor or partner as a whole, not single agents of it."""
+        found = await self._control("GET", "/__faults")
+        specs = [str(active["fault"]) for active in found["faults"]]
+        vendors = {*Provider, "twilio"}
+        wide = service if service in vendors else "partners"
+        return [
+            spec
+            for spec, fault in ((spec, parse_fault(spec)) for spec in specs)
+            if fault.provider in (None, wide) and fault.target.lower() in ("", service)
+        ]
+
+    async def break_service(self, service: str, fault: str) -> None:
+        """Let every request to this vendor or partner fail until `mend_service`."""
+        await self._control("POST", "/__faults", {"fault": f"{fault}:{service}"})
+
+    async def mend_service(self, service: str) -> None:
+        """Take away what strikes this vendor or partner, also where it strikes others."""
+        for spec in await self.faults_of(service):
+            await self._control("DELETE", f"/__faults?target={quote(spec, safe='')}")
 
     async def aclose(self) -> None:
         """End the simulator, if this process started it."""
@@ -208,11 +240,11 @@ class Demo:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.announcement.write_text(json.dumps(found), encoding="utf-8")
 
-    async def _control(self, provider: Provider, method: str, path: str, body: object = None) -> None:
-        await _request((await self.addresses())[provider], method, path, body)
+    async def _control(self, method: str, path: str, body: object = None) -> dict[str, Any]:
+        return await _request((await self.addresses())[Provider.RETELL], method, path, body)
 
 
-async def _request(base_url: str, method: str, path: str, body: object = None) -> None:
+async def _request(base_url: str, method: str, path: str, body: object = None) -> dict[str, Any]:
     """One request to the simulator's control side. Raises ServiceError when it does not accept it."""
     import httpx
 
@@ -220,7 +252,9 @@ async def _request(base_url: str, method: str, path: str, body: object = None) -
         async with httpx.AsyncClient(timeout=3.0, trust_env=False) as client:
             answer = await client.request(method, base_url + path, json=body)
             answer.raise_for_status()
-    except httpx.HTTPError as error:
+            found: dict[str, Any] = answer.json()
+            return found
+    except (httpx.HTTPError, ValueError) as error:
         raise ServiceError(
             "The demo's simulator does not answer", advice="close and reopen the demo", code="demo"
         ) from error

@@ -183,7 +183,7 @@ class FaultBoard:
     def clear(self, target: str = "") -> int:
         """Switch every fault off, or those of one vendor, partner or object (id or name); returns how many.
 
-        Faults of a vendor's agents are the agents' own: they stay when those of the vendor go. Raises
+        A target may also be a fault as it was written. Faults of a vendor's agents are the agents' own: they stay when those of the vendor go. Raises
         `UsageError` for a target that there is not.
         """
         meant = self._about(target)
@@ -196,8 +196,9 @@ class FaultBoard:
         return [active.as_dict() for active in self._about(target)]
 
     def _about(self, target: str) -> list[ActiveFault]:
-        if not target:
-            return self._active
+        exactly = [active for active in self._active if active.fault.spec == target.strip()]
+        if exactly or not target:
+            return exactly or self._active
         if target.lower() in _VENDORS:
             vendor = target.lower()
             return [each for each in self._active if not each.ids and each.fault.provider == vendor]

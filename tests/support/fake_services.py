@@ -441,6 +441,20 @@ class FakeDemoControl:
     def __init__(self, services: FakeServices) -> None:
         self._services = services
         self.edited: list[int] = []
+        self.faults: list[str] = []
+
+    def service_of(self, check_id: str, name: str, /) -> str:
+        kind, _, what = check_id.partition(":")
+        return {"provider": what.rpartition("/")[2], "integration": name.lower()}.get(kind, "")
+
+    async def faults_of(self, service: str, /) -> list[str]:
+        return [fault for fault in self.faults if fault.endswith(f":{service}")]
+
+    async def break_service(self, service: str, fault: str, /) -> None:
+        self.faults.append(f"{fault}:{service}")
+
+    async def mend_service(self, service: str, /) -> None:
+        self.faults = [fault for fault in self.faults if not fault.endswith(f":{service}")]
 
     async def break_agent(self, card: AgentCard, /) -> None:
         self._services.sync.broken.add(card.id)
