@@ -23,6 +23,7 @@ from screens.widgets.meters import Meters, MeterStrip, Source
 from screens.widgets.plot import LatencyPlot
 from screens.widgets.transcript import Transcript
 from services.calls.live import Area, LiveCall
+from services.errors import ServiceError
 
 SLOWEST_FPS = 10
 TYPING_MS = 1_000
@@ -246,7 +247,7 @@ class CallScreen(TalkFrame):
         event.stop()
         text, session = event.text.strip(), self.session
         if event.kind == "say" and text:
-            self._do(lambda: session.say(text))
+            self._do(lambda: self._say(text))
             if self.entry is not None:
                 self.entry.clear()  # open for the next message
             return
@@ -255,6 +256,15 @@ class CallScreen(TalkFrame):
             self._do(lambda: session.inform(text))
         elif event.kind == "mark":
             self._do(lambda: session.mark(text))
+
+    async def _say(self, text: str) -> None:
+        """What the limits, say, refuse stands in the line again, to be sent later."""
+        try:
+            await self.session.say(text)
+        except ServiceError:
+            if self.entry is not None:
+                self.entry.restore(text)
+            raise
 
     def action_devices(self) -> None:
         from screens.call_dialogs import DeviceDialog

@@ -65,6 +65,13 @@ class EntryLine(Horizontal):
     def clear(self) -> None:
         self.query_one(Input).value = ""
 
+    def restore(self, text: str) -> None:
+        """Put back what could not be sent, unless something new is being typed."""
+        typed = self.query_one(Input)
+        if not typed.value:
+            typed.value = text
+            typed.cursor_position = len(text)
+
     @on(Input.Changed)
     def _typed(self, event: Input.Changed) -> None:
         event.stop()

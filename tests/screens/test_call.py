@@ -6,6 +6,7 @@ import random
 
 import pytest
 from textual.pilot import Pilot
+from textual.widgets import Input
 
 from screens.agents import AgentsScreen
 from screens.call import CallScreen
@@ -26,6 +27,7 @@ from services.calls.messages import (
     VendorLatency,
 )
 from services.calls.model import CallState, Capabilities, EndReason, TransportKind
+from services.errors import Category, ServiceError
 from tests.support.calling import call_screen, drawn, in_call, services_of
 from tests.support.console import console, opened, screen_lines, screen_text, until
 from tests.support.fake_calls import (
@@ -190,6 +192,34 @@ async def test_typing_stays_open_and_keys_are_letters_there() -> None:
         assert "told   it rains" in screen_text(pilot)
         await pilot.press("X", *"odd", "enter")
         await until(pilot, lambda: ("mark", "odd") in session.done)
+
+
+async def test_what_the_limits_refuse_stands_in_the_line_again() -> None:
+    class Limited(FakeSession):
+        async def say(self, text: str, /) -> None:
+            if self.done:
+                raise ServiceError(
+                    "Retell (acme) was not asked: this agent has used up what it may ask within one minute",
+                    category=Category.RATE_LIMIT,
+                    advice="Wait, or raise limit_minute in the settings",
+                    code="limited",
+                )
+            await super().say(text)
+
+    async with opened(FakeServices(), WIDE) as pilot:
+        session = await in_call(pilot, Limited(capabilities=TYPED, kind=TransportKind.TEXT))
+        session.begin()
+        session.activity = nothing  # type: ignore[method-assign]
+        await pilot.press("t", *"one", "enter", *"two", "enter")
+        await until(pilot, lambda: "this agent has used up" in screen_text(pilot))
+        entry = call_screen(pilot).entry
+        assert entry is not None
+        await until(pilot, lambda: entry.query_one(Input).value == "two")
+        assert session.done == [("say", "one")]
+
+
+async def nothing() -> None:
+    """Typing tells nobody."""
 
 
 async def test_a_tool_waits_for_a_yes() -> None:
