@@ -9,6 +9,7 @@ measurement, SIGUSR2 ends it and writes the result.
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -29,14 +30,26 @@ class Watch:
         self.late: list[float] = []
         self.held: list[float] = []
         self.worst: list[tuple[float, str]] = []
+        self.collecting = 0.0
+        """Milliseconds of the present callback that went to the garbage collector."""
+        self._began = 0.0
 
     def install(self) -> None:
         """Time every callback of every event loop in this process."""
         run = asyncio.Handle._run  # type: ignore[attr-defined]
         watch = self
 
+        def collects(phase: str, info: dict[str, int]) -> None:
+            now = time.perf_counter() * 1000
+            if phase == "start":
+                self._began = now
+            else:
+                self.collecting += now - self._began
+
+        gc.callbacks.append(collects)
+
         def timed(handle: Any) -> None:
-            started = time.perf_counter()
+            started, watch.collecting = time.perf_counter(), 0.0
             try:
                 run(handle)
             finally:
@@ -54,7 +67,8 @@ class Watch:
                 if isinstance(owner, asyncio.Task)
                 else repr(handle._callback)
             )
-            self.worst.append((took, name[:200]))
+            collector = f" (collector {self.collecting:.0f} ms)" if self.collecting >= 1 else ""
+            self.worst.append((took, name[:150] + collector))
 
     async def tick(self) -> None:
         loop = asyncio.get_running_loop()

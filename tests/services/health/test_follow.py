@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from services.health.board import Board
 from services.health.model import CheckKind, CheckSpec, HealthState, Reading
-from services.health.runner import SHARE, Job, Probed, Readings, Runner
+from services.health.runner import SETTLES, SHARE, Job, Probed, Readings, Runner
 from services.resilience import time_left
 from tests.services.health.virtual_time import VirtualLoop
 
@@ -196,6 +196,42 @@ def test_a_second_look_is_one_more_and_no_more(situation: tuple[Weather, float, 
     short = [gap for gap in gaps[1:] if gap < 0.9 * interval]
     assert len(short) <= 1
     assert all(gap >= 0.4 * interval for gap in gaps)
+
+
+def test_so_many_wait_at_once_and_no_more_and_only_a_few_begin_together() -> None:
+    running: list[int] = []
+    under_way = begun = 0
+
+    async def hang() -> Readings:
+        nonlocal under_way, begun
+        under_way, begun = under_way + 1, begun + 1
+        try:
+            await asyncio.Event().wait()
+        finally:
+            under_way -= 1
+        return []
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        loop = runner.get_loop()
+        assert isinstance(loop, VirtualLoop)
+
+        async def told(_: Probed) -> None:
+            """Nobody listens."""
+
+        async def run() -> None:
+            probes = Runner(loop, told, concurrency=4, most=10, rng=random.Random(1))
+            probes.set_jobs(Job(f"c{place}", 60.0, 20.0, hang, (f"c{place}",)) for place in range(30))
+            looking = asyncio.create_task(probes.check([f"c{place}" for place in range(30)]))
+            for _ in range(12):
+                await asyncio.sleep(SETTLES / 2)
+                running.append(under_way)
+            await looking
+            await probes.stop()
+
+        runner.run(run())
+    assert running[:6] == [4, 4, 8, 8, 10, 10]
+    assert max(running) == 10
+    assert begun >= 30
 
 
 def test_a_probe_knows_how_long_it_may_take() -> None:
