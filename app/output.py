@@ -228,6 +228,32 @@ def iso(at: int | None) -> str | None:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def local(at: int | None, zone: str) -> str:
+    """Epoch milliseconds for people, in a zone: `2026-11-20 13:00:00 CET`; empty without a time."""
+    if at is None:
+        return ""
+    return f"{_moment(at, zone):%Y-%m-%d %H:%M:%S %Z}"
+
+
+def span(start: int, end: int, zone: str) -> str:
+    """From when to when in a zone, no finer than needed: `2026-12-01 10:00 to 11:30 EST`."""
+    first, last = _moment(start, zone), _moment(end, zone)
+    clock = "%H:%M" if first.second == last.second == 0 else "%H:%M:%S"
+    begun = f"%Y-%m-%d {clock}" + ("" if first.tzname() == last.tzname() else " %Z")
+    ended = f"{clock} %Z" if first.date() == last.date() else f"%Y-%m-%d {clock} %Z"
+    return f"{first:{begun}} to {last:{ended}}"
+
+
+def _moment(at: int, zone: str) -> datetime:
+    """In UTC where this machine does not know the zone: its name, which is shown, says so."""
+    if zone not in ("", "UTC"):
+        from zoneinfo import ZoneInfo
+
+        with contextlib.suppress(KeyError, ValueError, OSError):
+            return datetime.fromtimestamp(at / 1000, tz=ZoneInfo(zone))
+    return datetime.fromtimestamp(at / 1000, tz=UTC)
+
+
 def ago(then: int, now: int) -> str:
     """How long ago (both epoch milliseconds), in one short unit: `now`, `4 min ago`."""
     return f"{age(then, now)} ago" if now - then >= 60_000 else "now"

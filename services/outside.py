@@ -197,7 +197,11 @@ class OutsideServices:
             desk,
             self.bus,
             self.clock,
-            HealthOptions(interval=options.health_interval_seconds, failures=options.health_failures),
+            HealthOptions(
+                interval=options.health_interval_seconds,
+                failures=options.health_failures,
+                timezone=options.timezone,
+            ),
         )
 
     async def close_outside(self) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from app.check_json import check_document, facts
-from app.output import cell_width, is_terminal, iso, paint, plural, shorten, terminal_width
+from app.output import cell_width, is_terminal, iso, local, paint, plural, shorten, terminal_width
 from services.text import clean_line
 
 if TYPE_CHECKING:
@@ -92,7 +92,13 @@ def rule_dict(rule: Rule) -> dict[str, Any]:
 
 
 def panels(
-    overall: Overall, reason: str, checks: Sequence[CheckView], *, every: bool, height: int | None = None
+    overall: Overall,
+    reason: str,
+    checks: Sequence[CheckView],
+    *,
+    every: bool,
+    zone: str,
+    height: int | None = None,
 ) -> list[str]:
     """The verdict, then one line for each check and its advice; agents that have no trouble of their own are
     only counted, by how they stand.
@@ -110,7 +116,7 @@ def panels(
         shown = sorted(shown, key=lambda check: not _notable(check))
         while shown and _lines_of(shown) > room - 1:
             shown.pop()
-    lines += _table(shown)
+    lines += _table(shown, zone)
     more = " (--all lists them)"
     hidden = len(checks) - folded - len(shown)
     for (one, several), count in counted.items():
@@ -142,9 +148,9 @@ def _lines_of(checks: Iterable[CheckView]) -> int:
     return sum(1 + bool(_advice(check)) for check in checks)
 
 
-def _table(checks: Sequence[CheckView]) -> list[str]:
+def _table(checks: Sequence[CheckView], zone: str) -> list[str]:
     total = terminal_width(sys.stdout) if is_terminal(sys.stdout) else None
-    rows = [_cells(check) for check in checks]
+    rows = [_cells(check, zone) for check in checks]
     columns = _columns(total)
     most = WIDEST_NAME if columns == WIDE else NARROW_NAME
     most = most if total is not None else 999  # in a pipe nothing is cut
@@ -183,15 +189,15 @@ def _advice(check: CheckView) -> str:
     return clean_line(check.advice) if _notable(check) else ""
 
 
-def _cells(check: CheckView) -> tuple[str, str, str, str, str, str]:
+def _cells(check: CheckView, zone: str) -> tuple[str, str, str, str, str, str]:
     state = f"{_glyph(GLYPHS[check.state.value])}{check.state.value}"
     name = clean_line(check.name) + (f" ({clean_line(check.company)})" if check.company else "")
     uptime = "-" if check.uptime_24h is None else _percent(check.uptime_24h)
     slow = "-" if check.p95_ms is None else f"p95 {check.p95_ms:,.0f} ms"
-    return state, check.kind.value, name, uptime, slow, words_of(check)
+    return state, check.kind.value, name, uptime, slow, words_of(check, zone)
 
 
-def words_of(check: CheckView) -> str:
+def words_of(check: CheckView, zone: str) -> str:
     """What there is to say of a check, in one line."""
     words = []
     if check.held_by:
@@ -208,7 +214,7 @@ def words_of(check: CheckView) -> str:
         left = f" {check.breaker.reopens_in:.0f} s" if check.breaker.reopens_in else ""
         words.append(f"breaker {check.breaker.state.value.replace('_', ' ')}{left}")
     if check.maintenance_until is not None:
-        words.append(f"maintenance until {iso(check.maintenance_until)}")
+        words.append(f"maintenance until {local(check.maintenance_until, zone)}")
     return " · ".join(word for word in words if word)
 
 
@@ -224,7 +230,7 @@ def _glyph(glyph: str) -> str:
     return f"{glyph} " if seen else ""
 
 
-def changed_line(check: CheckView, at: str) -> str:
+def changed_line(check: CheckView, at: int, zone: str) -> str:
     """What is printed of a check whose state changed."""
     name = clean_line(check.name) + (f" ({clean_line(check.company)})" if check.company else "")
-    return f"{at}  {check.state.value:<11}  {name}  {words_of(check)}".rstrip()
+    return f"{local(at, zone)}  {check.state.value:<11}  {name}  {words_of(check, zone)}".rstrip()

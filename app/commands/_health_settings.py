@@ -6,18 +6,18 @@ import re
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from app.commands import _health, _secrets
 from app.commands._secrets import checked_key, unlocked
-from app.output import ExitCode, emit_json, iso, print_table, say, write_line
+from app.output import ExitCode, emit_json, local, print_table, say, span, write_line
 from services.errors import UsageError
 from services.text import clean_line
 
 if TYPE_CHECKING:
     from app.parsing import Subparsers
     from services.container import Services
-    from services.health.model import Channel, Rule, Window
+    from services.health.model import Channel, Rule, RuleChanges, Window
 
 SCOPE_HELP = "a check's id, a kind (provider, agent, …), company:NAME, or * for everything"
 ALERT_HELP = """\
@@ -29,6 +29,9 @@ kinds and their targets
 A webhook's address and every password are kept in the secret store.
 """
 _DURATION = re.compile(r"(?:(\d+)\s*d)?\s*(?:(\d+)\s*h)?\s*(?:(\d+)\s*m(?:in)?)?")
+
+RULES = {"interval": "interval", "failures": "failure_threshold", "slow": "slow_ms"}
+"""The options of a rule, and what they are in it."""
 
 Options = Callable[[ArgumentParser], None]
 
@@ -53,9 +56,11 @@ def add_parsers(actions: Subparsers, options: Options) -> None:
     rules = actions.add_parser("rules", help="what is changed about single checks")
     verbs = rules.add_subparsers(dest="verb", required=True, metavar="ACTION")
     options(verbs.add_parser("list", help="every rule"))
-    put = verbs.add_parser("set", help="change how a check is probed; without options: back to its own ways")
+    put = verbs.add_parser("set", help="change how a check is probed; what is not named stays as it is")
     put.add_argument("check", metavar="CHECK", help="its id, such as provider:acme/retell")
-    put.add_argument("--off", action="store_true", help="do not watch it at all")
+    switch = put.add_mutually_exclusive_group()
+    switch.add_argument("--off", action="store_true", help="do not watch it at all")
+    switch.add_argument("--on", action="store_true", help="watch it again")
     put.add_argument(
         "--interval", type=float, metavar="SECONDS", help="seconds between two probes; one may take 2/5 of it"
     )
@@ -65,7 +70,15 @@ def add_parsers(actions: Subparsers, options: Options) -> None:
         metavar="N",
         help="failed probes in a row until it is down: within N intervals, at least two",
     )
-    put.add_argument("--slow", type=float, metavar="MS", help="from this time on degraded; 0 is always")
+    put.add_argument("--slow", type=float, metavar="MS", help="from this time on degraded; 0 is never")
+    put.add_argument(
+        "--default",
+        action="append",
+        default=[],
+        choices=(*RULES, "all"),
+        metavar="NAME",
+        help=f"take back {', '.join(RULES)} or all; may be repeated",
+    )
     options(put)
 
 
@@ -155,7 +168,8 @@ def _told_window(args: Namespace, window: Window, text: str) -> int:
 def _when(window: Window) -> str:
     if window.cron:
         return f"{window.cron} in {window.timezone}, {window.minutes} min each time"
-    return f"{iso(window.starts_at)} to {iso(window.ends_at)}"
+    named = "" if window.timezone in ("", "UTC") else f" ({window.timezone})"
+    return span(window.starts_at or 0, window.ends_at or 0, window.timezone) + named
 
 
 def duration(text: str) -> int:
@@ -228,7 +242,7 @@ def options_of(words: list[str]) -> dict[str, Any]:
 
 
 async def _list_channels(services: Services, args: Namespace) -> int:
-    found = await services.health.alerts()
+    found, zone = await services.health.alerts(), services.options.timezone
     if args.json:
         emit_json("health-alerts", {"channels": [_health.channel_dict(each) for each in found]})
     elif not found:
@@ -241,7 +255,7 @@ async def _list_channels(services: Services, args: Namespace) -> int:
                 each.target,
                 each.company or "all",
                 each.least.value,
-                each.last_error or (f"arrived {iso(each.sent_at)}" if each.sent_at else ""),
+                each.last_error or (f"arrived {local(each.sent_at, zone)}" if each.sent_at else ""),
             )
             for each in found
         ]
@@ -286,14 +300,33 @@ async def _list_rules(services: Services, args: Namespace) -> int:
 
 
 async def _set_rule(services: Services, args: Namespace) -> int:
-    rule = await services.health.set_rule(
-        args.check,
-        enabled=not args.off,
-        interval=args.interval,
-        failure_threshold=args.failures,
-        slow_ms=args.slow,
-    )
-    return _told_rules(args, [rule])
+    return _told_rules(args, [await services.health.set_rule(args.check, **_changes(args))])
+
+
+def _changes(args: Namespace) -> RuleChanges:
+    """What the command line says of a rule. Raises UsageError where that is nothing, or both ways at once."""
+    given: dict[str, Any] = {
+        member: getattr(args, name) for name, member in RULES.items() if getattr(args, name) is not None
+    }
+    back = set(RULES) if "all" in args.default else set(args.default)
+    if "all" in args.default and not args.off:
+        given["enabled"] = True
+    for name in back:
+        if getattr(args, name) is not None:
+            raise UsageError(
+                f"--{name} and --default {'all' if 'all' in args.default else name} contradict each other",
+                code="usage",
+            )
+        given[RULES[name]] = None
+    if args.off or args.on:
+        given["enabled"] = args.on
+    if not given:
+        raise UsageError(
+            f"What is to be another way with {clean_line(args.check)}?",
+            advice="Give --off, --interval, --failures or --slow; --default all takes back what was changed",
+            code="no_change",
+        )
+    return cast("RuleChanges", given)
 
 
 def _told_rules(args: Namespace, rules: list[Rule]) -> int:
@@ -306,7 +339,7 @@ def _told_rules(args: Namespace, rules: list[Rule]) -> int:
                 "watched" if each.enabled else "off",
                 "" if each.interval is None else f"{each.interval:g} s",
                 "" if each.failure_threshold is None else str(each.failure_threshold),
-                "" if each.slow_ms is None else f"{each.slow_ms:g} ms",
+                "" if each.slow_ms is None else f"{each.slow_ms:g} ms" if each.slow_ms else "never",
             )
             for each in rules
         ]

@@ -15,7 +15,18 @@ from app.commands import _health, _health_settings
 from app.commands._names import require_company
 from app.commands._run import on_first_signal, with_services
 from app.commands._secrets import can_ask, unlocked
-from app.output import ExitCode, emit_json, is_terminal, iso, paint, print_table, safe_json, say, write_line
+from app.output import (
+    ExitCode,
+    emit_json,
+    is_terminal,
+    iso,
+    local,
+    paint,
+    print_table,
+    safe_json,
+    say,
+    write_line,
+)
 from app.parsing import positive
 from services.errors import UsageError
 from services.text import clean_line
@@ -116,7 +127,8 @@ async def _once(services: Services, args: Namespace) -> int:
             },
         )
     else:
-        for line in _health.panels(overall, reason, checks, every=args.all or args.kind == "agent"):
+        every, zone = args.all or args.kind == "agent", services.options.timezone
+        for line in _health.panels(overall, reason, checks, every=every, zone=zone):
             write_line(line)
     return exit_code(overall)
 
@@ -212,8 +224,8 @@ class _Redrawn:
         checks = _shown(view, self._args)
         overall, reason = _verdict(self._services, view, checks, self._args)
         height = shutil.get_terminal_size((80, 24)).lines - 2
-        every = self._args.all or self._args.kind == "agent"
-        lines = _health.panels(overall, reason, checks, every=every, height=height)
+        every, zone = self._args.all or self._args.kind == "agent", self._services.options.timezone
+        lines = _health.panels(overall, reason, checks, every=every, zone=zone, height=height)
         lines.append(paint("  Ctrl-C ends", "dim"))
         if lines == self._lines:
             return
@@ -234,7 +246,7 @@ class _Lines:
     def show(self, view: HealthView) -> None:
         checks = _shown(view, self._args)
         overall, reason = _verdict(self._services, view, checks, self._args)
-        at = iso(self._services.clock.now()) or ""
+        now, zone = self._services.clock.now(), self._services.options.timezone
         for check in checks:
             state = (check.state.value, check.held_by)
             before = self._known.get(check.id)
@@ -245,10 +257,10 @@ class _Lines:
                 continue
             if self._args.json:
                 shown = {"overall": overall.value, "reason": reason, "check": _health.check_dict(check)}
-                document = {"schema": "callboard.health-event/1", "at": at, **shown}
+                document = {"schema": "callboard.health-event/1", "at": iso(now), **shown}
                 write_line(safe_json(json.dumps(document)))
             elif before is not None or check.state.value != "up":
-                write_line(_health.changed_line(check, at))
+                write_line(_health.changed_line(check, now, zone))
         sys.stdout.flush()
 
 
@@ -274,7 +286,7 @@ async def _incidents(services: Services, args: Namespace) -> int:
     else:
         rows = [
             (
-                iso(each.started_at) or "",
+                local(each.started_at, services.options.timezone),
                 "still" if each.ended_at is None else _lasted(each.ended_at - each.started_at),
                 each.state.value,
                 each.name,

@@ -108,7 +108,7 @@ RULE = object_of(
         "enabled": FLAG,
         "interval_s": or_null(MILLISECONDS),
         "failure_threshold": or_null(COUNT),
-        "slow_ms": or_null(MILLISECONDS),
+        "slow_ms": {**or_null(MILLISECONDS), "description": "degraded from this time on; 0: never"},
     }
 )
 SUMMARIES: dict[str, str] = {

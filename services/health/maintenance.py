@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from cronsim import CronSim, CronSimError
@@ -22,6 +22,7 @@ MINUTE_MS: Final = 60_000
 LONGEST_MINUTES: Final = 48 * 60
 EVERYTHING: Final = "*"
 _EPOCH: Final = datetime(2026, 1, 1, tzinfo=UTC)
+_WEEK: Final = timedelta(days=7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,23 +45,58 @@ def validate(window: Window) -> None:
                 "A maintenance window has either a beginning and an end or a cron line",
                 advice="leave one of them out",
             )
-        try:
-            CronSim(window.cron, _EPOCH)
-        except CronSimError as error:
-            raise UsageError(
-                f"The cron line {window.cron!r} cannot be read: {str(error).lower()}",
-                advice="give five fields, such as '0 3 * * sun' for Sundays at three",
-                code="bad_cron",
-            ) from None
+        _check_cron(window.cron)
         if not 1 <= window.minutes <= LONGEST_MINUTES:
             raise UsageError(
                 f"A recurring maintenance window lasts 1 to {LONGEST_MINUTES} minutes", code="bad_minutes"
+            )
+        if _never_ends(window):
+            raise UsageError(
+                f"Maintenance by {window.cron!r}, {window.minutes} min each time, begins again before it is "
+                "over: it would not end",
+                advice="give fewer minutes, or let it recur less often; what is not to be watched at all is "
+                "switched off with: callboard health rules set CHECK --off",
+                code="never_ends",
             )
         return
     if window.starts_at is None or window.ends_at is None or window.ends_at <= window.starts_at:
         raise UsageError(
             "A maintenance window ends after it begins", advice="give a later end, or a duration"
         )
+
+
+def _check_cron(line: str) -> None:
+    fields = len(line.split())
+    # Six would be read as well, the first of them as seconds: a slip that makes a window of every minute.
+    reason = "" if fields == 5 else f"it has {fields} field{'' if fields == 1 else 's'}"
+    if not reason:
+        try:
+            CronSim(line, _EPOCH)
+        except CronSimError as error:
+            reason = str(error).lower()
+    if reason:
+        raise UsageError(
+            f"The cron line {line!r} cannot be read: {reason}",
+            advice="give five fields, such as '0 3 * * sun' for Sundays at three",
+            code="bad_cron",
+        )
+
+
+def _never_ends(window: Window) -> bool:
+    """Whether a recurring window has no break in the first week: it would be maintenance for good.
+
+    Nobody who plans maintenance means that, and nobody would ever be told of anything again.
+    """
+    length = timedelta(minutes=window.minutes)
+    times = iter(CronSim(window.cron, _EPOCH))
+    first = last = next(times)
+    for begins in times:
+        if begins - last > length:
+            return False
+        if begins - first > _WEEK:
+            return True
+        last = begins
+    return False
 
 
 def covers(window: Window, spec: CheckSpec) -> bool:

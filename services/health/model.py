@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypedDict
 
 from services.resilience import BreakerView, Budget, Subject
 
@@ -222,6 +222,16 @@ class Rule:
     interval: float | None = None
     failure_threshold: int | None = None
     slow_ms: float | None = None
+    """From this response time on it is degraded; 0: however long it takes, it is not."""
+
+
+class RuleChanges(TypedDict, total=False):
+    """What is to be another way in a rule: what is not named stays, None takes it back."""
+
+    enabled: bool
+    interval: float | None
+    failure_threshold: int | None
+    slow_ms: float | None
 
 
 @dataclass(frozen=True, slots=True)

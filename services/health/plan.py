@@ -43,7 +43,7 @@ class Plan:
                     spec,
                     interval=rule.interval or spec.interval,
                     failure_threshold=rule.failure_threshold or spec.failure_threshold,
-                    slow_ms=spec.slow_ms if rule.slow_ms is None else rule.slow_ms,
+                    slow_ms=spec.slow_ms if rule.slow_ms is None else rule.slow_ms or None,
                 )
 
     def with_rules(self, rules: Mapping[str, Rule]) -> Plan:

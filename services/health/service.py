@@ -17,7 +17,7 @@ import socket
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Unpack
 
 from services.clock import Clock
 from services.errors import ServiceError, UsageError
@@ -38,6 +38,7 @@ from services.health.model import (
     Overall,
     Reading,
     Rule,
+    RuleChanges,
     Window,
 )
 from services.health.overall import judge_part
@@ -76,6 +77,8 @@ class HealthOptions:
     quiet: float = 900.0
     """How long after an alert nobody is told again that the same check is in trouble."""
     concurrency: int = 16
+    timezone: str = "UTC"
+    """In which maintenance is meant where nothing else is said."""
 
 
 def _owner() -> str:
@@ -388,22 +391,12 @@ class HealthService:
         """What was changed about checks, by check."""
         return await self._settings.rules()
 
-    async def set_rule(
-        self,
-        check_id: str,
-        *,
-        enabled: bool = True,
-        interval: float | None = None,
-        failure_threshold: int | None = None,
-        slow_ms: float | None = None,
-        actor: str = "",
-    ) -> Rule:
-        """Replace what is changed about a check; all defaults take the rule away. Raises UsageError."""
+    async def set_rule(self, check_id: str, *, actor: str = "", **changes: Unpack[RuleChanges]) -> Rule:
+        """Change how a check is probed; what is not named stays as it is. Raises UsageError."""
         await self._prepare()
-        rule = Rule(check_id, enabled, interval, failure_threshold, slow_ms)
         if check_id not in self._keeping.rules:
             self._known([check_id])
-        await self._settings.set_rule(rule, actor)
+        rule = await self._settings.change_rule(check_id, changes, actor)
         self._changed()
         await self._reread()
         return rule
@@ -420,12 +413,13 @@ class HealthService:
         ends_at: int | None = None,
         cron: str = "",
         minutes: int = 0,
-        timezone: str = "UTC",
+        timezone: str = "",
         reason: str = "",
         actor: str = "",
     ) -> Window:
         """Plan maintenance; without a beginning it begins now. Raises UsageError for what cannot be."""
         await self._prepare()
+        timezone = timezone or self._options.timezone
         window = Window(0, scope, reason, timezone, starts_at, ends_at, cron, minutes, actor)
         added = await self._settings.add_maintenance(window, self._plan.specs)
         await self._reread()

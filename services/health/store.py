@@ -356,12 +356,11 @@ def _incident(row: HealthIncident) -> Incident:
 
 def rules(session: Session) -> dict[str, Rule]:
     """What operators changed, by check."""
-    return {
-        row.check_id: Rule(
-            row.check_id, row.enabled, row.interval_seconds, row.failure_threshold, row.slow_ms
-        )
-        for row in session.exec(select(HealthRule))
-    }
+    return {row.check_id: rule(row) for row in session.exec(select(HealthRule))}
+
+
+def rule(row: HealthRule) -> Rule:
+    return Rule(row.check_id, row.enabled, row.interval_seconds, row.failure_threshold, row.slow_ms)
 
 
 def windows(session: Session) -> list[Window]:

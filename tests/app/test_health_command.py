@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from app.commands._health_settings import duration, moment
+from app.output import local
 from services.errors import UsageError
 from services.health.model import (
     Channel,
@@ -114,9 +115,7 @@ class FakeHealth:
 
     async def set_rule(self, check_id, **given) -> Rule:
         self.calls.append((check_id, given))
-        return Rule(
-            check_id, given["enabled"], given["interval"], given["failure_threshold"], given["slow_ms"]
-        )
+        return replace(Rule(check_id), **given)
 
 
 @pytest.fixture
@@ -219,6 +218,7 @@ def test_incidents(callboard, health) -> None:
     out = callboard("health", "incidents", "--limit", "5", "--check", RETELL.id).out
     assert health.calls == [("incidents", 5, RETELL.id)]
     assert "1 min 30 s" in out
+    assert local(NOW, "Europe/Berlin") in out
     assert "held back by Retell" in out
     assert len(callboard("health", "incidents", "--json").json["incidents"]) == 2
 
@@ -252,9 +252,11 @@ def test_maintenance(callboard, health) -> None:
     assert added.code == 0
     _, scope, given = health.calls[-1]
     assert (scope, given["minutes"], given["timezone"]) == ("provider", 150, "Europe/Berlin")
-    span = ("--from", "2026-12-01 03:00", "--until", "2026-12-01 05:00", "--json")
-    (window,) = callboard("health", "maintenance", "add", "*", *span).json["windows"]
+    span = ("--from", "2026-12-01 03:00", "--until", "2026-12-01 05:00")
+    (window,) = callboard("health", "maintenance", "add", "*", *span, "--json").json["windows"]
     assert window["starts_at"] == "2026-12-01T02:00:00.000Z"
+    told = callboard("health", "maintenance", "add", "*", *span, "--timezone", "America/New_York").out
+    assert told.strip() == "Maintenance 3 of *: 2026-12-01 03:00 to 05:00 EST (America/New_York)."
     assert callboard("health", "maintenance", "add", "*").code == 2
     assert "0 3 * * sun in Europe/Berlin, 90 min each time" in callboard("health", "maintenance", "list").out
     assert callboard("health", "maintenance", "end", "1").code == 0
@@ -275,15 +277,38 @@ def test_alerts(callboard, health) -> None:
 
 
 def test_rules(callboard, health) -> None:
-    assert callboard("health", "rules", "set", RETELL.id, "--failures", "3", "--slow", "900").code == 0
-    check, given = health.calls[-1]
-    assert (check, given["failure_threshold"], given["slow_ms"], given["enabled"]) == (
-        RETELL.id,
-        3,
-        900,
-        True,
-    )
     assert callboard("health", "rules", "list", "--json").json["rules"][0]["failure_threshold"] == 5
+
+
+@pytest.mark.parametrize(
+    ("words", "changes"),
+    [
+        (["--failures", "3"], {"failure_threshold": 3}),
+        (["--slow", "0", "--on"], {"slow_ms": 0, "enabled": True}),
+        (["--off"], {"enabled": False}),
+        (["--default", "slow", "--interval", "5"], {"slow_ms": None, "interval": 5}),
+        (
+            ["--default", "all"],
+            {"enabled": True, "interval": None, "failure_threshold": None, "slow_ms": None},
+        ),
+        (
+            ["--default", "all", "--off"],
+            {"enabled": False, "interval": None, "failure_threshold": None, "slow_ms": None},
+        ),
+    ],
+)
+def test_a_rule_is_changed_where_it_is_named_and_nowhere_else(words, changes, callboard, health) -> None:
+    assert callboard("health", "rules", "set", RETELL.id, *words).code == 0
+    assert health.calls == [(RETELL.id, changes)]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [[], ["--on", "--off"], ["--slow", "5", "--default", "slow"], ["--slow", "5", "--default", "all"]],
+)
+def test_a_rule_without_a_change_is_refused(words, callboard, health) -> None:
+    assert callboard("health", "rules", "set", RETELL.id, *words).code == 2
+    assert health.calls == []
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,22 @@ def test_iso_is_utc_with_milliseconds():
     assert output.iso(None) is None
 
 
+def test_times_are_shown_in_a_zone():
+    assert output.local(1_760_000_000_001, "Europe/Berlin") == "2025-10-09 10:53:20 CEST"
+    assert output.local(1_760_000_000_001, "Atlantis/City") == "2025-10-09 08:53:20 UTC"
+    assert output.local(None, "UTC") == ""
+
+
+def test_a_span_is_no_finer_than_needed():
+    start = 1_796_137_200_000  # 2026-12-01 10:00 in New York
+    assert output.span(start, start + 5_400_000, "America/New_York") == "2026-12-01 10:00 to 11:30 EST"
+    assert output.span(start, start + 86_400_000, "UTC") == "2026-12-01 15:00 to 2026-12-02 15:00 UTC"
+    assert output.span(start, start + 61_000, "UTC") == "2026-12-01 15:00:00 to 15:01:01 UTC"
+    spring = 1_806_138_000_000  # the night in which Berlin's clock is put forward
+    told = output.span(spring - 86_400_000, spring + 86_400_000, "Europe/Berlin")
+    assert told == "2027-03-26 10:00 CET to 2027-03-28 11:00 CEST"
+
+
 def test_plural():
     assert [output.plural(n, w) for n, w in ((1, "agent"), (0, "agent"), (2, "company"), (2, "day"))] == [
         "1 agent",

@@ -90,7 +90,7 @@ class Watch:
         name: str = "",
         raised: Callable[[AlertRaised], None] | None = None,
         own_policies: bool = False,
-        **options: float,
+        **options: float | str,
     ) -> HealthService:
         """A service that acts only in `tick` and `check_now`: nothing in it waits for the clock.
 

@@ -103,6 +103,8 @@ def test_of_several_windows_the_longest_counts() -> None:
         Window(0, "*"),
         Window(0, "*", starts_at=2, ends_at=1),
         Window(0, "*", cron="sometimes", minutes=5),
+        Window(0, "*", cron="* * * * * *", minutes=5),
+        Window(0, "*", cron="@daily", minutes=5),
         Window(0, "*", cron="0 3 * * *"),
         Window(0, "*", cron="0 3 * * *", minutes=100_000),
         Window(0, "*", cron="0 3 * * *", minutes=5, starts_at=0, ends_at=1),
@@ -112,6 +114,33 @@ def test_of_several_windows_the_longest_counts() -> None:
 def test_what_cannot_be_is_refused(window: Window) -> None:
     with pytest.raises(UsageError):
         validate(window)
+
+
+@pytest.mark.parametrize(
+    ("line", "minutes", "ends"),
+    [
+        ("* * * * *", 1, False),
+        ("* * * * mon-sat", 1, True),
+        ("*/10 * * * *", 10, False),
+        ("*/10 * * * *", 9, True),
+        ("0 3 * * *", 1440, False),
+        ("0 3 * * *", 1439, True),
+        ("0 0 1 1 *", 2880, True),
+    ],
+)
+def test_a_window_that_would_never_end_is_refused(line: str, minutes: int, ends: bool) -> None:
+    window = Window(0, "*", cron=line, minutes=minutes)
+    if ends:
+        validate(window)
+        return
+    with pytest.raises(UsageError, match="it would not end"):
+        validate(window)
+
+
+def test_six_fields_are_answered_with_five() -> None:
+    with pytest.raises(UsageError, match="it has 6 fields") as refused:
+        validate(Window(0, "*", cron="* * * * * *", minutes=5))
+    assert "Give five fields" in refused.value.advice
 
 
 def test_a_scope_that_names_nothing_is_told_what_comes_nearest() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 from sqlmodel import select
@@ -493,13 +494,41 @@ async def test_rules_change_a_check_and_are_taken_back(watch) -> None:
     await service.set_rule(RETELL, enabled=False)
     assert RETELL not in [check.id for check in service.view().checks]
     # A check that is off is still known by its rule.
-    await service.set_rule(RETELL)
-    assert await service.rules() == []
+    rule = await service.set_rule(RETELL, enabled=True, interval=None)
+    assert (rule, await service.rules()) == (Rule(RETELL, True, None, 1, 100.0), [rule])
     assert RETELL in [check.id for check in service.view().checks]
+    await service.set_rule(RETELL, failure_threshold=None, slow_ms=None)
+    await service.set_rule(RETELL, enabled=True)  # as it was: nothing to be noted
+    assert await service.rules() == []
     with pytest.raises(UsageError):
         await service.set_rule("provider:nobody", failure_threshold=3)
-    with pytest.raises(UsageError):
-        await service.set_rule(RETELL, interval=0.0)
+    for wrong in ({"interval": 0.0}, {"failure_threshold": 0}, {"slow_ms": float("nan")}):
+        with pytest.raises(UsageError):
+            await service.set_rule(RETELL, **wrong)
+    rows = await watch.databases[0].read(
+        lambda session: [(row.actor, row.before, row.after) for row in session.exec(select(Audit))]
+    )
+    assert [(actor == "maria", *map(json.loads, texts)) for actor, *texts in rows] == [
+        (
+            True,
+            {"interval": None, "failure_threshold": None, "slow_ms": None},
+            {"interval": 5.0, "failure_threshold": 1, "slow_ms": 100.0},
+        ),
+        (False, {"enabled": True}, {"enabled": False}),
+        (False, {"enabled": False, "interval": 5.0}, {"enabled": True, "interval": None}),
+        (False, {"failure_threshold": 1, "slow_ms": 100.0}, {"failure_threshold": None, "slow_ms": None}),
+    ]
+
+
+async def test_slowness_is_switched_off_by_a_rule(watch) -> None:
+    watch.world.add(RETELL, name="Retell", slow_ms=100.0)
+    watch.world.readings[RETELL] = Reading(HealthState.UP, "answers", took_ms=5_000)
+    service = await watch.service()
+    await service.check_now()
+    assert state_of(service, RETELL) is HealthState.DEGRADED
+    await service.set_rule(RETELL, slow_ms=0)
+    await service.check_now()
+    assert state_of(service, RETELL) is HealthState.UP
 
 
 async def test_maintenance_holds_back_alerts_and_is_in_the_audit(watch) -> None:
@@ -529,8 +558,9 @@ async def test_maintenance_holds_back_alerts_and_is_in_the_audit(watch) -> None:
 
 async def test_maintenance_ends_by_itself(watch) -> None:
     a_small_world(watch)
-    service = await watch.service()
-    await service.add_maintenance("*", minutes=10)
+    service = await watch.service(timezone="Asia/Tokyo")
+    window = await service.add_maintenance("*", minutes=10)
+    assert window.timezone == "Asia/Tokyo"  # as configured: so it is shown
     await watch.round(service)
     assert {check.state for check in service.view().checks} == {HealthState.MAINTENANCE}
     await watch.round(service, seconds=600)
