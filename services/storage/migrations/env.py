@@ -5,7 +5,7 @@ from __future__ import annotations
 from alembic import context
 from sqlmodel import SQLModel
 
-import services.storage.tables  # noqa: F401  # fills the metadata
+import services.storage.tables.partial  # noqa: F401  # fills the metadata, with all tables
 
 context.configure(
     connection=context.config.attributes["connection"],

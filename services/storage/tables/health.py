@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Index, text
+from sqlalchemy import BigInteger, Column, Index
 from sqlmodel import Field, SQLModel
 
 from services.storage.tables.columns import company_column, text_column, time_column
@@ -70,19 +70,12 @@ class HealthRollup(SQLModel, table=True):
 
 
 class HealthIncident(SQLModel, table=True):
-    """From the moment a check left `up` until it was back. `cause` is the check it was held back by."""
+    """From the moment a check left `up` until it was back. `cause` is the check it was held back by.
+
+    A check has one open incident at a time: see `partial`.
+    """
 
     __tablename__ = "health_incident"
-    __table_args__ = (
-        # A check has one open incident at a time, whatever two processes believe.
-        Index(
-            "ix_health_incident_open",
-            "check_id",
-            unique=True,
-            sqlite_where=text("ended_at IS NULL"),
-            postgresql_where=text("ended_at IS NULL"),
-        ),
-    )
 
     id: int | None = Field(default=None, primary_key=True)
     check_id: str = Field(index=True)

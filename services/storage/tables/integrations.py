@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Column, ForeignKey, Index, LargeBinary, String, UniqueConstraint, text
+from sqlalchemy import Column, ForeignKey, LargeBinary, String, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
 from services.storage.tables.columns import company_column, text_column, time_column
-
-_NO_COMPANY = text("company_id IS NULL")
-# Where a unique constraint holds nothing back: for it, no NULL equals another.
 
 
 class Integration(SQLModel, table=True):
@@ -20,15 +17,7 @@ class Integration(SQLModel, table=True):
 
     __tablename__ = "integration"
     __table_args__ = (
-        UniqueConstraint("company_id", "kind", "name"),
-        Index(
-            "ix_integration_shared_name",
-            "kind",
-            "name",
-            unique=True,
-            sqlite_where=_NO_COMPANY,
-            postgresql_where=_NO_COMPANY,
-        ),
+        UniqueConstraint("company_id", "kind", "name"),  # where there is no company: see `partial`
         {"sqlite_autoincrement": True},
     )
 
@@ -52,16 +41,7 @@ class Effect(SQLModel, table=True):
     """
 
     __tablename__ = "effect"
-    __table_args__ = (
-        UniqueConstraint("company_id", "key"),
-        Index(
-            "ix_effect_shared_key",
-            "key",
-            unique=True,
-            sqlite_where=_NO_COMPANY,
-            postgresql_where=_NO_COMPANY,
-        ),
-    )
+    __table_args__ = (UniqueConstraint("company_id", "key"),)  # where there is no company: see `partial`
 
     id: str = Field(primary_key=True)
     company_id: int | None = Field(default=None, sa_column=company_column(index=False))
