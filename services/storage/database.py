@@ -40,6 +40,7 @@ class Database:
     def __init__(self, where: DatabaseLocation) -> None:
         self.where = where
         self.engine = make_engine(where)
+        self._writing = self.engine.execution_options(callboard_write=True)
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._writer = threading.Thread(target=self._write_loop, name="callboard-writer", daemon=True)
         self._closed = False
@@ -103,13 +104,14 @@ class Database:
         results: list[tuple[Future[Any], Any]] = []
         failures: list[tuple[Future[Any], Exception]] = []
         try:
-            with Session(self.engine.execution_options(callboard_write=True)) as session:
+            with Session(self._writing) as session:
                 for work, future in batch:
                     # From here on a caller can no longer take the future back; one that already
                     # did is not told, but its write happens like any other.
                     waited_for = future.set_running_or_notify_cancel()
                     try:
-                        with session.begin_nested():
+                        # One that is alone in its transaction needs no savepoint to be taken back whole.
+                        with session.begin_nested() if len(batch) > 1 else session.begin():
                             value = work(session)
                         if waited_for:
                             results.append((future, value))

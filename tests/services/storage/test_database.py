@@ -61,6 +61,22 @@ async def test_one_failing_write_takes_no_other_down(where: DatabaseLocation) ->
     await database.aclose()
 
 
+async def test_a_failing_write_that_is_alone_leaves_nothing(where: DatabaseLocation) -> None:
+    database = await Database.open(where)
+
+    def work(session: Session) -> None:
+        session.add(company("half"))
+        session.flush()
+        raise UsageError("on purpose")
+
+    with pytest.raises(UsageError):
+        await database.write(work)
+    assert await database.read(names) == []
+    await database.write(lambda session: session.add(company("whole")))
+    assert await database.read(names) == ["whole"]
+    await database.aclose()
+
+
 async def test_a_cancelled_caller_does_not_tear_the_write(where: DatabaseLocation) -> None:
     database = await Database.open(where)
     task = asyncio.create_task(database.write(lambda session: session.add(company("kept"))))
