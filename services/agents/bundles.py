@@ -70,6 +70,16 @@ def bundle_digest(provider: Provider, parts: Iterable[BundlePart]) -> str:
     return total.hexdigest()
 
 
+def texts_digest(parts: Iterable[BundlePart]) -> str:
+    """The identity of the parts as they were received: equal for equal texts only, and quickly found."""
+    total = hashlib.sha256()
+    for part in parts:
+        text = part.text.encode("utf-8", "surrogatepass")
+        total.update(f"{part.kind}\0{part.id}\0{len(text)}\n".encode("utf-8", "surrogatepass"))
+        total.update(text)
+    return total.hexdigest()
+
+
 def encode_parts(parts: Iterable[BundlePart]) -> str:
     """The parts as one storable text; `decode_parts` gives back the same bytes."""
     return json.dumps([{"kind": part.kind, "id": part.id, "text": part.text} for part in parts])

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from services.agents.bundles import BundlePart
+from services.agents.bundles import BundlePart, texts_digest
 from services.agents.plan import Listed, Mirrored, Verdict
 from services.errors import Category, ServiceError
 from services.http import Wire
@@ -19,13 +19,24 @@ from services.text import clean_line
 SEVERAL = 5
 """Reads from which on one of the agents surely uses a tool: waiting to see would stall them all."""
 
+INLINE_TEXTS = 256 * 1024
+"""Characters of a bundle up to which its digest is taken on the loop, in a millisecond at most."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One agent's bundle and the marker to store with it."""
+    """One agent's bundle and the marker to store with it.
+
+    The marker is JSON: `texts` is the digest of the parts as received, the rest is the source's own.
+    """
 
     parts: tuple[BundlePart, ...]
     marker: str
+
+    def same_as(self, marker: str) -> bool:
+        """Whether what was stored with this marker was, byte for byte, what was read now."""
+        texts = _in_marker(marker).get("texts")
+        return bool(texts) and texts == _in_marker(self.marker)["texts"]
 
 
 class Source(Protocol):
@@ -52,12 +63,23 @@ class Source(Protocol):
         """The agent with everything that makes it behave as it does."""
         ...
 
+    async def aclose(self) -> None:
+        """End what a cancelled run left behind."""
+        ...
+
+
+def source_of(client: RetellClient | ElevenLabsClient, *, fresh: bool) -> Source:
+    """How this client's vendor is read; `fresh`: whether lists are asked for anew in any case."""
+    if isinstance(client, ElevenLabsClient):
+        return ElevenLabsSource(client, fresh)
+    return RetellSource(client, fresh)
+
 
 @dataclass(slots=True)
 class RetellSource:
     """Retell: the lists of agents, LLMs and flows carry modification times and decide alone.
 
-    The marker is JSON: the agent's `user_modified_timestamp` as listed, and the engine's kind, id and
+    The marker holds the agent's `user_modified_timestamp` as listed, and the engine's kind, id and
     `last_modification_timestamp`. What the *list* said is stored, not what the detail says: a change
     between the two then shows at the next sync instead of being missed.
     """
@@ -81,11 +103,10 @@ class RetellSource:
         return listed
 
     def verdict(self, mirrored: Mirrored) -> Verdict:
-        try:
-            stored = json.loads(mirrored.marker)
-            agent, engine = stored["agent"], stored["engine"]
-        except (ValueError, KeyError, TypeError):
+        stored = _in_marker(mirrored.marker)
+        if not stored.keys() >= {"agent", "engine"}:
             return Verdict.CHANGED
+        agent, engine = stored["agent"], stored["engine"]
         listed = self._agents.get(mirrored.remote_id)
         if listed is None or agent != listed:
             return Verdict.CHANGED
@@ -117,8 +138,10 @@ class RetellSource:
             found = await _engine(self.client.flow(engine_id, version), engine_id)
             parts.append(BundlePart("engine", engine_id, found.text))
             engine = [kind, engine_id, self._engines.get((kind, engine_id))]
-        marker = json.dumps({"agent": self._agents.get(remote_id), "engine": engine})
-        return Reading(tuple(parts), marker)
+        return await _reading(parts, agent=self._agents.get(remote_id), engine=engine)
+
+    async def aclose(self) -> None:
+        """Nothing goes on by itself."""
 
 
 @dataclass(slots=True)
@@ -160,7 +183,7 @@ class ElevenLabsSource:
             # A tool that the list does not show was deleted or is another user's: the agent's own JSON
             # still names it, and there is nothing of it to mirror.
             parts += [BundlePart("tool", one, tools[one].text) for one in tool_ids if one in tools]
-        return Reading(tuple(parts), "read")
+        return await _reading(parts)
 
     def _start_tools(self) -> asyncio.Task[dict[str, Wire]]:
         if self._tools is None:
@@ -176,6 +199,22 @@ class ElevenLabsSource:
         if self._tools is not None:
             self._tools.cancel()
             await asyncio.gather(self._tools, return_exceptions=True)
+
+
+async def _reading(parts: list[BundlePart], **listed: object) -> Reading:
+    """The reading of these parts, of which the list said this."""
+    large = sum(len(part.text) for part in parts) > INLINE_TEXTS
+    texts = await asyncio.to_thread(texts_digest, parts) if large else texts_digest(parts)
+    return Reading(tuple(parts), json.dumps({**listed, "texts": texts}))
+
+
+def _in_marker(marker: str) -> dict[str, Any]:
+    """What a marker holds; empty for one that no read or another version left."""
+    try:
+        stored = json.loads(marker)
+    except ValueError:
+        return {}
+    return stored if isinstance(stored, dict) else {}
 
 
 async def _engine(reading: Awaitable[Wire], engine_id: str) -> Wire:

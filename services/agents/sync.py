@@ -18,6 +18,7 @@ from sqlmodel import Session
 
 from services.agents import runs
 from services.agents.mirror import (
+    Prepared,
     Writer,
     load_mirrored,
     prepare,
@@ -26,12 +27,13 @@ from services.agents.mirror import (
     store_failure,
     store_gone,
     store_reading,
+    store_same,
 )
 from services.agents.outcomes import first_failure, log_failure, planned, predicted, status_of
 from services.agents.plan import Action, Rules, Step, Verdict, certain_reads, plan
 from services.agents.progress import LiveSync
 from services.agents.request import SyncRequest
-from services.agents.sources import ElevenLabsSource, RetellSource, Source
+from services.agents.sources import Reading, Source, source_of
 from services.clock import Clock
 from services.companies import CompanyService, ConnectionClients
 from services.companies.clients import Client
@@ -49,7 +51,6 @@ from services.events import (
 )
 from services.memory import give_back
 from services.model import ConnectionInfo, ErrorInfo, Outcome, OutcomeRow, SyncReport
-from services.providers import ElevenLabsClient
 from services.storage import Database
 
 log = logging.getLogger("callboard.sync")
@@ -287,7 +288,7 @@ class SyncService:
             try:
                 client = await self._clients.client(connection)
                 run.clients[connection.id] = (client, client.stats.requests)
-                source = _source(client, fresh=run.request.force)
+                source = source_of(client, fresh=run.request.force)
                 if not run.request.dry_run:
                     source.expect(certain_reads(mirrored, self._rules(run), only))
                 listed = await source.list_agents()
@@ -311,7 +312,7 @@ class SyncService:
                 at = self._clock.now()
                 await database.write(lambda session: runs.listed(session, connection.id, at))
         finally:
-            if isinstance(source, ElevenLabsSource):
+            if source is not None:
                 await source.aclose()
 
     async def _carry_out(
@@ -376,19 +377,30 @@ class SyncService:
             self._tell(run, AgentReading(run.id, step.mirrored.id))
         try:
             reading = await source.read(step.remote_id)
-            prepared = await asyncio.get_running_loop().run_in_executor(
-                self._preparing, prepare, connection.provider, reading
-            )
+            same = step.mirrored is not None and reading.same_as(step.mirrored.marker)
+            prepared = None if same else await self._prepared(connection, reading)
         except ServiceError as error:
             await self._agent_failed(run, database, connection, step, error)
+            return
         except Exception:
             unexpected = self._unexpected(connection, f"agent {step.remote_id}")
             await self._agent_failed(run, database, connection, step, unexpected)
-        else:
-            writer = self._writer(run, connection)
-            await self._store(
-                run, database, lambda session: [store_reading(session, writer, step, prepared)], connection.id
-            )
+            return
+        writer = self._writer(run, connection)
+        if prepared is None:
+            if await self._store(
+                run, database, writer, lambda session: store_same(session, writer, step, reading)
+            ):
+                return
+            prepared = await self._prepared(connection, reading)  # another process wrote meanwhile
+        ready = prepared
+        await self._store(
+            run, database, writer, lambda session: [store_reading(session, writer, step, ready)]
+        )
+
+    async def _prepared(self, connection: ConnectionInfo, reading: Reading) -> Prepared:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._preparing, prepare, connection.provider, reading)
 
     async def _agent_failed(
         self, run: _Run, database: Database, connection: ConnectionInfo, step: Step, error: ServiceError
@@ -399,32 +411,24 @@ class SyncService:
             return
         log_failure(run.id, connection, step.remote_id, error)
         info = ErrorInfo(error.category.value, error.message, error.advice)
-        await self._store(
-            run, database, lambda session: [store_failure(session, writer, step, info)], connection.id
-        )
+        await self._store(run, database, writer, lambda session: [store_failure(session, writer, step, info)])
 
     async def _gone(self, run: _Run, database: Database, writer: Writer, step: Step) -> None:
-        await self._store(
-            run, database, lambda session: [store_gone(session, writer, step)], writer.connection.id
-        )
+        await self._store(run, database, writer, lambda session: [store_gone(session, writer, step)])
 
     async def _store(
-        self,
-        run: _Run,
-        database: Database,
-        work: Callable[[Session], list[OutcomeRow]],
-        connection_id: int,
-    ) -> None:
+        self, run: _Run, database: Database, writer: Writer, work: Callable[[Session], list[OutcomeRow]]
+    ) -> list[OutcomeRow]:
         """Write and settle what was written. A cancel in between waits: what is stored is told as stored."""
         write = asyncio.ensure_future(database.write(work))
         try:
-            await asyncio.shield(write)
+            return await asyncio.shield(write)
         finally:
             if not write.done():
                 await asyncio.wait({write})
             if not write.cancelled() and write.exception() is None:
                 for row in write.result():
-                    self._settle(run, row, key=(connection_id, row.agent_id))
+                    self._settle(run, row, key=(writer.connection.id, row.agent_id))
 
     async def _connection_failed(
         self,
@@ -451,7 +455,7 @@ class SyncService:
         def write(session: Session) -> list[OutcomeRow]:
             return store_connection_failure(session, writer, alive, info)
 
-        await self._store(run, database, write, connection.id)
+        await self._store(run, database, writer, write)
 
     # -- small parts --------------------------------------------------------------------------------
 
@@ -486,12 +490,6 @@ class SyncService:
     def _tell(self, run: _Run, event: Event) -> None:
         run.live.apply(event)
         self._bus.publish(event)
-
-
-def _source(client: Client, *, fresh: bool) -> Source:
-    if isinstance(client, ElevenLabsClient):
-        return ElevenLabsSource(client, fresh)
-    return RetellSource(client, fresh)
 
 
 def _consume(task: asyncio.Task[SyncReport]) -> None:

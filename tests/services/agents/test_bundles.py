@@ -16,6 +16,7 @@ from services.agents.bundles import (
     encode_parts,
     read_facts,
     read_features,
+    texts_digest,
 )
 from services.model import Provider
 
@@ -52,6 +53,12 @@ def retell(
     if engine is not None:
         found.append(BundlePart("engine", "llm_1", json.dumps(engine)))
     return found
+
+
+@given(parts, parts)
+def test_only_equal_texts_have_equal_digests(one: list[BundlePart], other: list[BundlePart]) -> None:
+    assert texts_digest(one) == texts_digest(list(one))
+    assert (texts_digest(one) == texts_digest(other)) == (one == other)
 
 
 @given(parts)

@@ -7,9 +7,11 @@ import json
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+from sqlmodel import Session
 
 from services.agents import SyncRequest
 from services.errors import UsageError
@@ -156,6 +158,69 @@ async def test_spelling_alone_is_no_change(simulator: RunningSimulator, tmp_path
         report = await services.sync.run(SyncRequest(force=True))
         assert set(outcomes(report).values()) == {Outcome.UNCHANGED}
         assert content(tmp_path)["bundle"] == before["bundle"]
+        assert content(tmp_path)["snapshot"] == before["snapshot"]
+
+
+async def test_what_is_read_just_as_before_is_noted_without_looking_into_it(
+    simulator: RunningSimulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = FakeClock()
+    prepared = count_calls(monkeypatch, "prepare")
+    async with services_on(simulator, tmp_path, clock=clock) as services:
+        await services.sync.run(ALL)
+        before = content(tmp_path)
+        assert len(prepared) == 13
+        edited = (await services.agents.cards())[0]
+        await simulator.edit(edited.agent_id, "agent")
+        prepared.clear()
+        clock.advance(minutes=5)
+        report = await services.sync.run(SyncRequest(force=True))
+        told = outcomes(report)
+        assert told.pop(edited.agent_id) is Outcome.UPDATED
+        assert set(told.values()) == {Outcome.UNCHANGED}
+        assert len(prepared) == 1
+        assert len(content(tmp_path)["bundle"]) == len(before["bundle"]) + 1
+        assert {card.checked_at for card in await services.agents.cards()} == {clock.now()}
+
+
+async def test_what_another_process_wrote_meanwhile_is_looked_into(
+    simulator: RunningSimulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one saw a later state of the agent; this run's reading must not pass for that."""
+    from services.agents import sync
+
+    async with services_on(simulator, tmp_path) as services:
+        await services.sync.run(ALL)
+        before = content(tmp_path)
+        known = sync.store_same
+
+        def overtaken(session: Session, *rest: Any) -> Any:
+            session.connection().exec_driver_sql("UPDATE agent SET marker = '', status = 'error'")
+            return known(session, *rest)
+
+        monkeypatch.setattr(sync, "store_same", overtaken)
+        prepared = count_calls(monkeypatch, "prepare")
+        report = await services.sync.run(SyncRequest(force=True))
+        assert set(outcomes(report).values()) == {Outcome.UNCHANGED}
+        assert len(prepared) == 13
+        monkeypatch.undo()
+        await services.sync.run(SyncRequest(force=True))
+        assert content(tmp_path) == before
+
+
+def count_calls(monkeypatch: pytest.MonkeyPatch, name: str) -> list[object]:
+    """Every call of this function of the sync from now on, by its last argument."""
+    from services.agents import sync
+
+    calls: list[object] = []
+    known = getattr(sync, name)
+
+    def counted(*given: Any) -> Any:
+        calls.append(given[-1])
+        return known(*given)
+
+    monkeypatch.setattr(sync, name, counted)
+    return calls
 
 
 async def test_one_failing_agent_stops_no_other_and_says_why(
