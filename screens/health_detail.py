@@ -295,6 +295,8 @@ class CheckPane(Pane):
         end = "goes on" if incident.ended_at is None else f"to {exact(incident.ended_at, self._zone)}"
         at = incident.alerted_at
         told = "nobody was alerted" if at is None else f"alerted {exact(at, self._zone)}"
+        if incident.repeats is not None:
+            told = f"a repetition of what was alerted {exact(incident.repeats, self._zone)}"
         waited = f"It waited for {incident.cause}" if incident.cause else ""
         return [
             (sentence(incident.message or waited, incident.advice), Tone.PLAIN),

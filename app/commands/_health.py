@@ -51,6 +51,7 @@ def incident_dict(incident: Incident) -> dict[str, Any]:
         "started_at": iso(incident.started_at),
         "ended_at": iso(incident.ended_at),
         "alerted_at": iso(incident.alerted_at),
+        "repeats_alert_at": iso(incident.repeats),
     }
 
 

@@ -34,7 +34,7 @@ from services.text import clean_line
 if TYPE_CHECKING:
     from app.parsing import Subparsers
     from services.container import Services
-    from services.health.model import CheckView, HealthView, Overall
+    from services.health.model import CheckView, HealthView, Incident, Overall
 
 EXAMPLES = """\
 examples:
@@ -291,12 +291,20 @@ async def _incidents(services: Services, args: Namespace) -> int:
                 each.state.value,
                 each.name,
                 f"held back by {each.cause}" if each.cause else each.message,
-                "told" if each.alerted_at is not None else "",
+                _told(each),
             )
             for each in found
         ]
         print_table(("STARTED", "LASTED", "STATE", "WHAT", "WHY", "ALERT"), rows, styles=_health.STYLES)
+        if any(each.repeats is not None for each in found):
+            say("repetition: nobody is told again of what was told of shortly before.")
     return ExitCode.DONE
+
+
+def _told(incident: Incident) -> str:
+    if incident.alerted_at is not None:
+        return "told"
+    return "repetition" if incident.repeats is not None else ""
 
 
 def _lasted(milliseconds: int) -> str:

@@ -75,6 +75,10 @@ INCIDENT = object_of(
         "started_at": TIME,
         "ended_at": or_null(TIME),
         "alerted_at": or_null(TIME),
+        "repeats_alert_at": {
+            **or_null(TIME),
+            "description": "the alert that one of this would have repeated too soon: nobody was told again",
+        },
     }
 )
 WINDOW = object_of(

@@ -197,6 +197,8 @@ class Incident:
     """When somebody was told; None while nobody was, since it was held back, short, or in maintenance."""
     over_alerted_at: int | None = None
     """When its end was told."""
+    repeats: int | None = None
+    """When the alert was given that one of this would have repeated too soon: so nobody was told again."""
 
 
 @dataclass(frozen=True, slots=True)

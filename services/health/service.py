@@ -378,8 +378,9 @@ class HealthService:
 
     async def incidents(self, limit: int = 100, check_id: str | None = None) -> list[Incident]:
         """The newest incidents, of one check or of all."""
-        database = await self._open_database()
-        return await database.read(lambda session: store.incidents(session, limit, check_id))
+        database, now = await self._open_database(), self._clock.now()
+        quiet = round(self._options.quiet * 1000)
+        return await database.read(lambda session: store.incidents(session, limit, check_id, now, quiet))
 
     def specs(self) -> tuple[CheckSpec, ...]:
         """What is watched, with the operator's rules applied."""

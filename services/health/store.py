@@ -7,8 +7,9 @@ writes; the others read. An incident is told by whoever's conditional UPDATE fin
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Any, Final
 from typing import cast as typed
@@ -305,13 +306,37 @@ def incidents_by_id(session: Session, ids: Collection[int]) -> dict[int, Inciden
     return {row.id or 0: _incident(row) for row in rows}
 
 
-def incidents(session: Session, limit: int, check_id: str | None) -> list[Incident]:
-    """The newest incidents."""
+def incidents(session: Session, limit: int, check_id: str | None, now: int, quiet_ms: int) -> list[Incident]:
+    """The newest incidents. `quiet_ms`: how long after an alert nobody is told of the same check again."""
     query = select(HealthIncident)
     if check_id is not None:
         query = query.where(HealthIncident.check_id == check_id)
     order = (col(HealthIncident.started_at).desc(), col(HealthIncident.id).desc())
-    return [_incident(row) for row in session.exec(query.order_by(*order).limit(limit))]
+    found = [_incident(row) for row in session.exec(query.order_by(*order).limit(limit))]
+    told = _told_of(session, [each for each in found if each.alerted_at is None and not each.cause], quiet_ms)
+    return [replace(each, repeats=_repeated(each, told[each.check_id], now, quiet_ms)) for each in found]
+
+
+def _told_of(session: Session, untold: Sequence[Incident], quiet_ms: int) -> Mapping[str, list[int]]:
+    """When somebody was told of the checks of these, as far back as that may have held them back."""
+    told: dict[str, list[int]] = defaultdict(list)
+    if untold:
+        first = min(each.started_at for each in untold) - quiet_ms
+        query = select(HealthIncident.check_id, HealthIncident.alerted_at).where(
+            col(HealthIncident.check_id).in_({each.check_id for each in untold}),
+            col(HealthIncident.alerted_at) >= first,
+        )
+        for check_id, at in session.execute(query):
+            told[check_id].append(at)
+    return told
+
+
+def _repeated(incident: Incident, told: Iterable[int], now: int, quiet_ms: int) -> int | None:
+    """The alert for whose sake nobody was told of an incident for as long as it lasted."""
+    if incident.alerted_at is not None or incident.cause:
+        return None
+    end = now if incident.ended_at is None else incident.ended_at
+    return max((at for at in told if at <= end < at + quiet_ms), default=None)
 
 
 def told_since(session: Session, since: int) -> list[tuple[Incident, bool]]:

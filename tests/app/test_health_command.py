@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from app.commands._health_settings import duration, moment
-from app.output import local
+from app.output import iso, local
 from services.errors import UsageError
 from services.health.model import (
     Channel,
@@ -221,6 +221,16 @@ def test_incidents(callboard, health) -> None:
     assert local(NOW, "Europe/Berlin") in out
     assert "held back by Retell" in out
     assert len(callboard("health", "incidents", "--json").json["incidents"]) == 2
+    assert "repetition" not in out
+
+
+def test_an_incident_nobody_was_told_of_again_is_a_repetition(callboard, health) -> None:
+    health.past = [replace(OVER, id=3, alerted_at=None, repeats=NOW - 60_000), OVER]
+    result = callboard("health", "incidents")
+    assert [line.split()[-1] for line in result.out.splitlines()] == ["ALERT", "repetition", "told"]
+    assert "nobody is told again" in result.err
+    told = callboard("health", "incidents", "--json").json["incidents"]
+    assert [each["repeats_alert_at"] for each in told] == [iso(NOW - 60_000), None]
 
 
 def test_incidents_of_a_check_that_there_is_not(callboard, health) -> None:

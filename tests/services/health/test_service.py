@@ -197,6 +197,38 @@ async def test_what_went_away_in_trouble_is_an_incident_that_ended(watch) -> Non
     assert [each.over for each in watch.raised] == [False]
 
 
+async def test_an_incident_that_would_repeat_an_alert_says_so(watch) -> None:
+    a_small_world(watch)
+    service = await watch.service(quiet=900.0)
+
+    async def outage() -> None:
+        for reading, rounds in ((GONE, 3), (FINE, 1)):
+            watch.world.readings[RETELL] = reading
+            for _ in range(rounds):
+                await watch.round(service)
+
+    async def told() -> list[tuple[bool, int | None]]:
+        return [(each.alerted_at is not None, each.repeats) for each in await service.incidents()]
+
+    await outage()
+    at = watch.clock.now()
+    await outage()
+    ((second, repeats), first) = await told()
+    assert (first, second) == ((True, None), False)
+    assert repeats is not None
+    assert at - 90_000 <= repeats <= at
+    # What is only short, long after, repeats nothing; what another one caused is told by its cause.
+    watch.clock.advance(seconds=3600)
+    await outage()
+    assert (await told())[0] == (True, None)
+    for _ in range(3):
+        watch.world.readings |= {RETELL: GONE, "integration:1": GONE}
+        await watch.round(service)
+    held, again = sorted(await service.incidents(2), key=lambda each: each.check_id)
+    assert (held.cause, held.repeats) == ("Retell", None)
+    assert again.repeats is not None
+
+
 async def test_a_group_is_one_question_and_few_rows(watch) -> None:
     rounds = []
 
