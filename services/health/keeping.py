@@ -237,11 +237,14 @@ class Keeping:
         """Take up what operators decided."""
         self._settings = await database.read(_settings)
 
-    async def round(self, database: Database) -> list[str]:
-        """Renew the lease and write, or read what the one who has it wrote; returns whose state changed."""
+    async def round(self, database: Database, *, lead: bool = True) -> list[str]:
+        """Renew the lease and write, or read what the one who has it wrote; returns whose state changed.
+
+        Without `lead` a lease that nobody has is left alone.
+        """
         now = self._clock.now()
         was_holder = self.holder
-        exchange = await (self._lead(database, now) if was_holder else self._follow(database, now))
+        exchange = await (self._lead(database, now) if was_holder else self._follow(database, now, lead))
         self.lost = False
         self._settings = exchange.settings
         self.holder = exchange.held
@@ -288,7 +291,7 @@ class Keeping:
         self._answers.update(answers)
         self.holder = (await self._lead(database, self._clock.now())).held
 
-    async def _follow(self, database: Database, now: int) -> Exchange:
+    async def _follow(self, database: Database, now: int, lead: bool) -> Exchange:
         def read(session: Session) -> Exchange:
             owner = store.holder(session, now)
             states, newest = store.states_since(session, self._newest_state)
@@ -297,7 +300,7 @@ class Keeping:
             return Exchange(False, owner, _settings(session), states, newest, probes, newest_probe, told)
 
         exchange = await database.read(read)
-        if not exchange.owner:
+        if not exchange.owner and lead:
             lasts = self._lease_ms
             exchange.held, exchange.owner = await database.write(
                 lambda session: store.renew(session, self._owner, now, lasts)

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("callboard.health")
 
 DATABASE: Final = "system:database"
+SECRETS: Final = "system:secrets"
 REBUILD: Final = 60.0
 """Seconds after which what is to be watched is looked up again, word of a change or not."""
 ANSWERS: Final = 4.0
@@ -111,15 +112,8 @@ class HealthService:
         self._owner = desk.owner = new_owner()
         self._board = Board()
         self._showing = Showing(self._board, policies, bus, clock)
-        self._keeping = Keeping(
-            self._board,
-            desk,
-            self._owner,
-            clock,
-            round(options.quiet * 1000),
-            round(options.lease * 1000),
-            self._showing.vitals,
-        )
+        quiet, lease = round(options.quiet * 1000), round(options.lease * 1000)
+        self._keeping = Keeping(self._board, desk, self._owner, clock, quiet, lease, self._showing.vitals)
         patience = 2 * options.tick + ANSWERS
         self._breakers = Breakers(self._board, policies, self._keeping, open_database, clock, patience)
         self._settings = HealthSettings(open_database, clock)
@@ -219,7 +213,8 @@ class HealthService:
                 return
             try:
                 before = self._keeping.holder
-                changed = await self._keeping.round(self._database)
+                lead = self._started or await self._may_lead()
+                changed = await self._keeping.round(self._database, lead=lead)
                 if self._is_outdated():
                     await self._rebuild()
                 if self._keeping.holder and not before and self._started:
@@ -242,6 +237,9 @@ class HealthService:
         self._keeping.lost = True
         if self._keeping.holder:
             await self._keeping.tell_from_memory()
+            standing = self._board.find(DATABASE)
+            if standing is not None and standing.state is not HealthState.DOWN:
+                self._runner.expedite(self._plan.jobs_of([DATABASE]))
             return []
         if DATABASE not in self._board:
             return []
@@ -249,6 +247,14 @@ class HealthService:
         reading = Reading(HealthState.DOWN, error.message, error.advice, error.category.value)
         self._board.apply(DATABASE, reading, now, now)
         return [DATABASE]
+
+    async def _may_lead(self) -> bool:
+        """Whether what a single look finds is true for all: not without the keys that others have."""
+        spec = self._plan.spec(SECRETS)
+        try:
+            return spec is None or (await spec.probe()).state is not HealthState.DOWN
+        except ServiceError:
+            return False
 
     # -- what is watched ----------------------------------------------------------------------------
 

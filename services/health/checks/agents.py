@@ -19,6 +19,7 @@ from typing import Any, Final
 from services.agents.bundles import decode_parts
 from services.clock import Clock
 from services.errors import ServiceError
+from services.health.checks.connections import DATABASE
 from services.health.checks.endpoints import Endpoints, Host, host_of
 from services.health.checks.needs import Needs, read_needs
 from services.health.checks.references import References
@@ -158,7 +159,7 @@ class AgentRounds:
                 company=row.company,
                 interval=self._interval,
                 failure_threshold=self._failures,
-                depends_on=(row.connection_check,),
+                depends_on=(row.connection_check, DATABASE),
                 critical=False,
                 group=GROUP,
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,7 +13,9 @@ from urllib.parse import urlsplit
 from services.clock import Clock
 from services.health.checks import connections, integrations, system
 from services.health.checks.agents import AgentRounds
+from services.health.checks.connections import DATABASE, SECRETS
 from services.health.checks.endpoints import Endpoints
+from services.health.checks.network import NETWORK, NetworkProbe, leaves
 from services.health.checks.references import References
 from services.health.checks.releases import Releases
 from services.health.model import CheckKind, CheckSpec, Reading
@@ -103,12 +106,19 @@ class StandardCatalog:
         if self._integrations is not None:
             infos = await self._integrations().list()
             specs += [self._integration(info) for info in infos if info.enabled]
-        specs.append(self._system("orchestrator", CheckKind.ORCHESTRATOR, self._orchestrator))
+        specs.append(
+            self._system("orchestrator", CheckKind.ORCHESTRATOR, self._orchestrator, depends_on=(DATABASE,))
+        )
         specs += self._of_system(found)
+        if any(NETWORK in spec.depends_on for spec in specs):
+            probe = NetworkProbe(self._addresses_away, os.environ)
+            system_check = partial(self._system, kind=CheckKind.SYSTEM, interval=MINUTE, critical=True)
+            specs.append(system_check("network", probe=probe))
         return Plan(specs, (self._agents.group(),))
 
     def _connection(self, connection: ConnectionInfo) -> CheckSpec:
         options = self._options
+        away = () if self._is_simulated(connection) else self._network
         return connections.spec_of(
             connection,
             self._clients,
@@ -118,6 +128,7 @@ class StandardCatalog:
             failures=options.failures,
             slow_ms=options.slow_ms,
             simulated=self._is_simulated,
+            depends_on=(SECRETS, *away),
         )
 
     def _integration(self, info: IntegrationInfo) -> CheckSpec:
@@ -133,7 +144,12 @@ class StandardCatalog:
             slow_ms=options.slow_ms,
             checks=self._checks,
             simulated=options.simulated and info.id is not None,
+            depends_on=(DATABASE, SECRETS, *(self._network if leaves(info.base_url) else ())),
         )
+
+    @property
+    def _network(self) -> tuple[str, ...]:
+        return () if self._options.simulated else (NETWORK,)
 
     def _of_system(self, found: Sequence[ConnectionInfo]) -> list[CheckSpec]:
         options, clock = self._options, self._clock
@@ -147,7 +163,7 @@ class StandardCatalog:
         ]
         if options.scheduled and found:
             lease = system.LeaseProbe(self._open_database, clock)
-            checks.append(system_check("schedule", probe=lease, depends_on=("system:database",)))
+            checks.append(system_check("schedule", probe=lease, depends_on=(DATABASE,)))
         if options.redis_url:
             redis = system.RedisProbe(options.redis_url, clock)
             checks.append(system_check("redis", probe=redis, name="Redis"))
@@ -198,6 +214,13 @@ class StandardCatalog:
             if not self._is_simulated(connection)
         }
         return list(found.values())
+
+    async def _addresses_away(self) -> Sequence[str]:
+        """Of everything watched that is not on this machine, as far as it has an address of its own."""
+        found = [each.base_url for each in await self._companies.connections()]
+        if self._integrations is not None:
+            found += [info.base_url for info in await self._integrations().list() if info.enabled]
+        return [url for url in found if url]
 
     def _is_simulated(self, connection: ConnectionInfo) -> bool:
         if self._options.simulated:

@@ -28,6 +28,7 @@ from services.providers import VENDOR_NAMES, ElevenLabsClient, RetellClient
 from services.resilience import RULES, Fallback, Result, Subject, duration, time_left
 
 SECRETS = "system:secrets"
+DATABASE = "system:database"
 ALMOST = 0.9
 """From this share of a quota or of the lines in use on, the connection is degraded."""
 REFUSED = 3600.0
@@ -84,6 +85,7 @@ def spec_of(
     failures: int,
     slow_ms: float | None,
     simulated: Callable[[ConnectionInfo], bool],
+    depends_on: tuple[str, ...] = (SECRETS,),
 ) -> CheckSpec:
     """The check of one connection."""
 
@@ -101,7 +103,7 @@ def spec_of(
         timeout=max(10.0, min(interval, 30.0)),
         failure_threshold=failures,
         slow_ms=slow_ms,
-        depends_on=(SECRETS,),
+        depends_on=depends_on,
         subject=Subject(account=connection.company),
         simulated=simulated(connection),
     )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from services.clock import Clock
 from services.errors import Category
-from services.health.checks.connections import SECRETS
+from services.health.checks.connections import DATABASE, SECRETS
 from services.health.checks.endpoints import Endpoints, host_of
 from services.health.model import CheckKind, CheckSpec, HealthState, Reading
 from services.integrations.model import IntegrationInfo, Origin, Resolved
@@ -38,6 +38,7 @@ def spec_of(
     slow_ms: float | None,
     checks: Mapping[str, Check],
     simulated: bool = False,
+    depends_on: tuple[str, ...] = (DATABASE, SECRETS),
 ) -> CheckSpec:
     """The check of one integration. `simulated`: what answers is the simulator."""
 
@@ -65,7 +66,7 @@ def spec_of(
         timeout=30.0,
         failure_threshold=failures,
         slow_ms=None if inside else slow_ms,
-        depends_on=() if inside else (SECRETS,),
+        depends_on=(DATABASE,) if inside else depends_on,
         subject=Subject(account=info.company) if info.company else None,
         simulated=simulated,
         critical=False,
