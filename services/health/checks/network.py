@@ -33,6 +33,7 @@ class Try(Enum):
     """What became of trying one host."""
 
     REACHED = "reached"
+    NO_NAME = "no such name"
     NO_NAME_SERVER = "no name server"
     SILENT = "silent"
 
@@ -75,6 +76,8 @@ class NetworkProbe:
             return "This machine has no network"
         if all(one is Try.NO_NAME_SERVER for one in tries):
             return "No name can be resolved: the name server does not answer"
+        if len(tries) > 1 and Try.SILENT not in tries:
+            return "No name can be resolved"
         if proxy:
             return "The proxy cannot be reached"
         return f"None of {len(tries)} hosts can be reached" if len(tries) > 1 else None
@@ -98,8 +101,8 @@ async def _attempt(host: Host) -> Try:
             name="callboard-resolve",
         )
     except socket.gaierror as error:
-        # That there is no such name is a name server's answer.
-        return Try.NO_NAME_SERVER if error.errno == socket.EAI_AGAIN else Try.REACHED
+        # A name server's answer; but without any network, some systems say it of every name.
+        return Try.NO_NAME_SERVER if error.errno == socket.EAI_AGAIN else Try.NO_NAME
     except TimeoutError:
         return Try.NO_NAME_SERVER
     except (OSError, ValueError):

@@ -37,7 +37,7 @@ async def probed(*tries: Try, urls=VENDORS, environ=None, routed=True) -> tuple[
     return await probe(), asked
 
 
-R, N, S = Try.REACHED, Try.NO_NAME_SERVER, Try.SILENT
+R, N, S, U = Try.REACHED, Try.NO_NAME_SERVER, Try.SILENT, Try.NO_NAME
 
 
 @pytest.mark.parametrize(
@@ -47,6 +47,8 @@ R, N, S = Try.REACHED, Try.NO_NAME_SERVER, Try.SILENT
         ((S, R), False, HealthState.UP, "reaches 1 of 2 hosts"),
         ((S, S), False, HealthState.DOWN, "This machine has no network"),
         ((N, N), True, HealthState.DOWN, "No name can be resolved: the name server does not answer"),
+        ((U, N), True, HealthState.DOWN, "No name can be resolved"),
+        ((U, R), True, HealthState.UP, "reaches 1 of 2 hosts"),
         ((N, S), True, HealthState.DOWN, "None of 2 hosts can be reached"),
     ],
 )
@@ -59,8 +61,9 @@ async def test_what_a_machine_reaches(tries, routed, state, message) -> None:
 
 async def test_one_silent_host_is_its_own_fault() -> None:
     """Nobody can tell its fault from the network's: its own check says so."""
-    reading, _ = await probed(S, urls=VENDORS[:1])
-    assert reading.state is HealthState.UP
+    for fault in (S, U):
+        reading, _ = await probed(fault, urls=VENDORS[:1])
+        assert reading.state is HealthState.UP
     reading, _ = await probed(N, urls=VENDORS[:1])
     assert reading.state is HealthState.DOWN
     reading, _ = await probed(urls=VENDORS[2:])
@@ -87,7 +90,7 @@ async def test_a_refused_connection_came_through(monkeypatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", resolve(socket.EAI_AGAIN))
     assert await _attempt(Host("api.acme.io", 443, True)) is Try.NO_NAME_SERVER
     monkeypatch.setattr(socket, "getaddrinfo", resolve(socket.EAI_NONAME))
-    assert await _attempt(Host("api.acme.io", 443, True)) is Try.REACHED
+    assert await _attempt(Host("api.acme.io", 443, True)) is Try.NO_NAME
 
 
 def test_what_leaves_the_machine() -> None:
