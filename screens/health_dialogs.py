@@ -113,7 +113,10 @@ class BreakerDialog(Dialog[str]):
         breaker = self._check.breaker
         if breaker is None:
             return "It has not been used yet."
+        view = self._health.view()
         shared = ", and shared with other processes" if breaker.shared else ""
+        if not breaker.shared and view.prober and not view.started:
+            shared = " in the process that probes"
         left = breaker.reopens_in - self._elapsed
         match breaker.state:
             case BreakerState.CLOSED:
