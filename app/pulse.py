@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 POLL = 2.0
 """Seconds between looks at whether another process wrote the database."""
+SETTLED = 60.0
+"""Seconds after which everything that lasts is there: what the first checks and screens imported, too."""
 
 
 class Pulse:
@@ -76,6 +78,8 @@ class Pulse:
             self.live.next_at = None
             self.live.mark_status()
             self._app.tell_error(error)
+        gc.freeze()  # the heavy imports and what was read: a later collection need not walk through them
+        self._app.set_timer(SETTLED, gc.freeze, name="settled")
         self._app.set_interval(POLL, self._poll, name="elsewhere")
         self._app.started()
 
