@@ -19,7 +19,7 @@ from screens.call_words import transport_words
 from screens.dialogs import Choice, ConfirmDialog, Dialog, labelled
 from screens.frame import Console, Frame
 from screens.glyphs import Glyphs, Tone
-from screens.textfit import cut, display, fit, sentence
+from screens.textfit import cut, display, fit, sentence, wrap
 from screens.widgets.line import Piece
 from screens.widgets.lines import Lines, Row
 from screens.widgets.table import Column, LineTable
@@ -76,7 +76,8 @@ class Parts(Lines):
             rows.append(([*head, (cut(display(part.why), max(0, width - 38)), Tone.MUTED)], []))
         if len(parts) > MOST_PARTS:
             rows.append(([(f"and {len(parts) - MOST_PARTS} more", Tone.MUTED)], []))
-        rows += [([(cut(display(warning), width), Tone.LOOK)], []) for warning in prepared.warnings]
+        for warning in prepared.warnings:
+            rows += [([(line, Tone.LOOK)], []) for line in wrap(display(warning), width)]
         return rows or [([("the agent's own settings", Tone.MUTED)], [])]
 
 

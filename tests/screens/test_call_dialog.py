@@ -118,6 +118,19 @@ def _status(dialog: CallDialog) -> str:
     return str(dialog.query_one(".status", Static).content)
 
 
+async def test_a_warning_is_read_whole() -> None:
+    """When there is room again stands at its end."""
+    services = FakeServices()
+    services.calls.warnings = (
+        "Retell (acme) was not asked: this account has used up what it may ask within one minute; "
+        "room again in 42 s",
+    )
+    async with opened(services) as pilot:
+        await in_dialog(pilot)
+        await until(pilot, lambda: "this account has used up" in screen_text(pilot))
+        assert "room again in 42 s" in screen_text(pilot)
+
+
 async def test_a_failure_stays_in_the_dialog() -> None:
     services = FakeServices()
     async with opened(services) as pilot:

@@ -195,6 +195,7 @@ class FakeCalls:
     unavailable: dict[TransportKind, str] = field(default_factory=dict)
     parts: tuple[FakePart, ...] = ()
     question: str = ""
+    warnings: tuple[str, ...] = ()
     failure: ServiceError | None = None
     found: tuple[FakeDevice, ...] = (
         FakeDevice("jabra", "Jabra Evolve", 1, 2),
@@ -230,7 +231,7 @@ class FakeCalls:
             request.transport,
             tuple((kind, self.unavailable.get(kind, "")) for kind in TransportKind),
             self.parts,  # type: ignore[arg-type]
-            (),
+            self.warnings,
             any(part.use == "refused" for part in self.parts),
             self.question if phone else "",
         )

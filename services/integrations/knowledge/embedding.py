@@ -112,13 +112,6 @@ class Embedding:
         found = await self._search.nearest(database, company_id, model, vector, limit)
         return [pair for pair in found if pair[1] > self._embedder.least], note
 
-    async def probe(self, company: str) -> str:
-        """Ask for one vector. Raises ServiceError."""
-        found = await self._embedder.embed(["callboard"], unit, subject=Subject(account=company))
-        if not found:
-            raise ServiceError("It sent no vector", code="wrong_shape")
-        return f"{self._embedder.model}: vectors of {len(found[0])} numbers"
-
 
 def _tell(progress: OnProgress, waiting: Progress, refusal: ServiceError) -> None:
     progress(waiting)

@@ -50,7 +50,15 @@ class RemoteKnowledge:
         hits = await self._http.read(call, lambda text: _hits(object_of(text)), subject=self._subject)
         return Answer(tuple(hits[:limit]), Mode.REMOTE, self.name)
 
-    async def sources(self, *, limit: int | None = None) -> list[Source]:
+    async def sources(self) -> list[Source]:
+        return await self._sources(None, self._subject)
+
+    async def probe(self) -> str:
+        """Whether it answers. Raises ServiceError; counts against nobody's limits."""
+        await self._sources(1, None)
+        return "It answers"
+
+    async def _sources(self, limit: int | None, subject: Subject | None) -> list[Source]:
         call = Call("GET", "/sources", params={"company": self._company, "limit": limit})
 
         def read(text: str) -> list[Source]:
@@ -59,7 +67,7 @@ class RemoteKnowledge:
                 raise wrong_shape("a list in 'sources'", found)
             return [_source(item, self._company) for item in found]
 
-        return await self._http.read(call, read, subject=self._subject)
+        return await self._http.read(call, read, subject=subject)
 
     async def put(self, *, title: str, uri: str, media_type: str, digest: str, text: str) -> Source:
         body = {

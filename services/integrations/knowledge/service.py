@@ -257,10 +257,8 @@ class KnowledgeService:
         """Ask an integration of this kind something harmless; says what it found. Raises ServiceError."""
         if where.info.adapter == REMOTE:
             remote = await RemoteKnowledge.open(where, self._endpoints, where.info.company)
-            await remote.sources(limit=1)
-            return "It answers"
-        embedder = await Embedder.open(where, self._endpoints)
-        return await Embedding(embedder, self._vectors).probe(where.info.company)
+            return await remote.probe()
+        return await (await Embedder.open(where, self._endpoints)).probe()
 
     # The parts.
 

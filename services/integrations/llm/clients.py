@@ -17,7 +17,7 @@ from services.errors import Category, ServiceError
 from services.http.client import Call, Http
 from services.http.wire import wrong_shape
 from services.integrations.llm.adapters import ANTHROPIC, OPENAI
-from services.integrations.llm.endpoints import Endpoints, number_of, object_of
+from services.integrations.llm.endpoints import Endpoints, models_told, number_of, object_of
 from services.integrations.llm.model import Prices, Question, Reply, Usage
 from services.integrations.model import Resolved
 from services.resilience import Policy, Subject
@@ -140,14 +140,7 @@ class _Client:
         raise NotImplementedError
 
     async def _models(self, call: Call) -> str:
-        found = (await self._http.json(call, attempts=2)).data
-        data = found.get("data") if isinstance(found, dict) else None
-        if not isinstance(data, list):
-            raise wrong_shape("a list in 'data'", data)
-        names = [item.get("id") for item in data if isinstance(item, dict)]
-        if self.model not in names:
-            return f"{len(names)} models, {clean_line(self.model)} is not listed"
-        return f"{len(names)} models, {clean_line(self.model)} among them"
+        return models_told((await self._http.json(call, attempts=2)).data, self.model)
 
     @property
     def policy(self) -> Policy:

@@ -13,6 +13,7 @@ from services.integrations.model import Resolved
 from services.resilience import Policies, RateLimiter, RetryOptions
 from services.resilience.retry import Sleep
 from services.security import Secret
+from services.text import clean_line
 
 TIMEOUT: Final = 60.0
 """Seconds one attempt may take: models think."""
@@ -88,6 +89,16 @@ def object_of(text: str) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise wrong_shape("an object", data)
     return data
+
+
+def models_told(found: Any, model: str) -> str:
+    """What a list of models says, and whether this one is in it. Raises ServiceError for what is no list."""
+    data = found.get("data") if isinstance(found, dict) else None
+    if not isinstance(data, list):
+        raise wrong_shape("a list in 'data'", data)
+    names = [item.get("id") for item in data if isinstance(item, dict)]
+    here = "among them" if model in names else "is not listed"
+    return f"{len(names)} models, {clean_line(model)} {here}"
 
 
 def member(data: dict[str, Any], name: str, kind: type, what: str) -> Any:

@@ -8,6 +8,7 @@ from sqlmodel import select
 from services.errors import ServiceError, UsageError
 from services.integrations.knowledge import Mode, SourceKind
 from services.integrations.model import Kind
+from services.resilience import Limits, MemoryWindows, RateLimiter
 from services.storage.tables import Audit
 from tests.services.integrations.knowledge.world import World, world_on
 from tests.support.rawserver import raw_server, reply
@@ -125,6 +126,23 @@ async def test_a_wrong_key_and_its_probe(tmp_path, simulator, caplog):
         await world.integrations.set_secret(info.id, CANARY)
         where = await world.integrations.resolve(Kind.KNOWLEDGE, 1, adapter="http-knowledge")
         assert await world.knowledge.probe(where) == "It answers"
+
+
+async def test_a_probe_counts_against_nobody(tmp_path, simulator, fake_time):
+    limiter = RateLimiter(MemoryWindows(fake_time), account=Limits(minute=1, hour=0, day=0, burst=0))
+    async with world_on(tmp_path, fake_time, limiter=limiter) as world:
+        await world.integrations.add(
+            "http-knowledge",
+            company="acme",
+            base_url=f"{simulator.partners_url}/knowledge",
+            secret=CANARY,
+        )
+        where = await world.integrations.resolve(Kind.KNOWLEDGE, 1, adapter="http-knowledge")
+        for _ in range(3):
+            assert await world.knowledge.probe(where) == "It answers"
+        assert await world.knowledge.sources("acme")
+        with pytest.raises(ServiceError, match="this account has used up"):
+            await world.knowledge.sources("acme")
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,8 @@ from services.integrations.knowledge.vectors import (
     unit,
     unpack,
 )
-from services.resilience import Limits, MemoryWindows, RateLimiter
+from services.integrations.model import Kind
+from services.resilience import Limits, MemoryWindows, RateLimiter, Subject
 from services.storage import DatabaseLocation
 from services.storage.tables import KnowledgeChunk, KnowledgeSource
 from tests.services.integrations.knowledge.world import World, world_on
@@ -164,6 +165,25 @@ async def test_the_endpoint_is_down(world, simulator):
     again = await world.knowledge.refresh("acme", "y")
     assert (again.changed, again.degraded, again.source.embedding_model) == (False, "", "sim-embed")
     assert (await world.knowledge.search("acme", "parking")).degraded == ""
+
+
+async def test_a_probe_embeds_nothing_and_counts_against_nobody(tmp_path, simulator, fake_time):
+    limiter = RateLimiter(MemoryWindows(fake_time), account=Limits(minute=1, hour=0, day=0, burst=0))
+    async with world_on(tmp_path, fake_time, limiter=limiter) as world:
+        await embeddings(world, simulator)
+        where = await world.integrations.resolve(Kind.KNOWLEDGE, 1, adapter="embeddings")
+        for _ in range(3):
+            assert "sim-embed" in await world.knowledge.probe(where)
+        asked = (await simulator.stats())["partners"]["by_route"]
+        assert asked.get("POST /llm/v1/embeddings", 0) == 0
+        # One that lists no models, or not for this key, is asked for a word.
+        await simulator.fault("404:llm:list")
+        for _ in range(2):
+            assert await world.knowledge.probe(where) == "sim-embed: vectors of 256 numbers"
+        await simulator.fault("500:llm")
+        with pytest.raises(ServiceError):
+            await world.knowledge.probe(where)
+        assert not any(budget.used for budget in await limiter.budgets(Subject(account="acme")))
 
 
 async def test_a_wrong_key_is_told(world, simulator):
