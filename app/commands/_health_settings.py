@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from datetime import datetime
@@ -10,8 +12,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from app.commands import _health, _secrets
 from app.commands._secrets import checked_key, unlocked
-from app.output import ExitCode, emit_json, local, print_table, say, span, write_line
-from services.errors import UsageError
+from app.output import ExitCode, emit_json, is_terminal, local, print_table, say, span, write_line
+from services.errors import ServiceError, UsageError
 from services.text import clean_line
 
 if TYPE_CHECKING:
@@ -271,9 +273,34 @@ async def _remove_channel(services: Services, args: Namespace) -> int:
 async def _test_channel(services: Services, args: Namespace) -> int:
     await unlocked(services)
     tested = await services.health.test_alert(args.id)
-    if tested.kind in ("bell", "desktop") and not args.json:
-        say("It is the open consoles that ring; this command has none.")
+    if tested.kind in ("bell", "desktop"):
+        return _told_channel(args, tested, _ring(tested))
     return _told_channel(args, tested, f"The test alert was handed over to {_named(tested)}.")
+
+
+def _ring(channel: Channel) -> str:
+    """Do at this terminal what an alert does at those of open consoles; says what was done.
+
+    Raises ServiceError where nobody could notice: no channel is tested by that.
+    """
+    from app.alerts import notification
+
+    screen = next((stream for stream in (sys.stderr, sys.stdout) if is_terminal(stream)), None)
+    if screen is None:
+        raise ServiceError(
+            f"Nothing was tried: {_named(channel)} is for terminals, and this command has none",
+            advice="Run it at a terminal; an alert is told at those of open consoles",
+            code="no_terminal",
+        )
+    rings = channel.kind == "bell"
+    screen.write("\a" if rings else notification("Callboard: this is a test alert", os.environ))
+    screen.flush()
+    if rings:
+        return "The bell of this terminal was rung; an alert rings those of open consoles."
+    return (
+        "This terminal was asked to show a message on its desktop, which some never do; "
+        "an alert asks those of open consoles."
+    )
 
 
 def _told_channel(args: Namespace, channel: Channel, text: str) -> int:

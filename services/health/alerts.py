@@ -300,6 +300,7 @@ class AlertDesk:
             at=now,
             started_at=now,
             ended_at=now,
+            test=True,
         )
         if channel.kind in ("bell", "desktop"):
             self._raise(alert.check_id, alert.text, True, [channel])

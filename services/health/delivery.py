@@ -260,7 +260,7 @@ def payload(alert: Alert) -> dict[str, Any]:
     """The JSON of a webhook. `text` is what chat services such as Slack and Mattermost show."""
     return {
         "schema": "callboard.alert/1",
-        "type": "health.recovered" if alert.over else f"health.{alert.state.value}",
+        "type": _type(alert),
         "text": alert.text,
         "check": alert.check_id,
         "name": alert.name,
@@ -276,6 +276,13 @@ def payload(alert: Alert) -> dict[str, Any]:
         "dependents": alert.dependents,
         "simulated": alert.simulated,
     }
+
+
+def _type(alert: Alert) -> str:
+    """What a receiver decides by: whether something began, is over, or did not happen at all."""
+    if alert.test:
+        return "health.test"
+    return "health.recovered" if alert.over else f"health.{alert.state.value}"
 
 
 def variables(alert: Alert) -> dict[str, str]:
@@ -294,6 +301,8 @@ def letter(alert: Alert) -> str:
     def moment(at: int) -> str:
         return f"{datetime.fromtimestamp(at / 1000, tz=UTC):%Y-%m-%d %H:%M:%S} UTC"
 
+    if alert.test:
+        return f"{alert.text}.\n\nSent {moment(alert.at)}."
     lines = [alert.text, ""]
     if alert.company:
         lines.append(f"Company   {alert.company}")
@@ -306,5 +315,7 @@ def letter(alert: Alert) -> str:
 
 
 def _headline(alert: Alert) -> str:
+    if alert.test:
+        return "Test alert"
     word = "is up again" if alert.over else f"is {alert.state.value}"
-    return clean_line(f"{alert.name} {word}")[:200] if alert.check_id != "test" else "Test alert"
+    return clean_line(f"{alert.name} {word}")[:200]

@@ -299,6 +299,8 @@ class Alert:
     simulated: bool = False
     worst: HealthState = HealthState.DOWN
     """How bad it is, or was before it was over: who is not told of this is not told of its end either."""
+    test: bool = False
+    """Whether nothing happened and somebody only wants to see it arrive."""
 
     @property
     def over(self) -> bool:

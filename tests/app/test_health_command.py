@@ -291,6 +291,29 @@ def test_rules(callboard, health) -> None:
 
 
 @pytest.mark.parametrize(
+    ("kind", "sent", "told"),
+    [
+        ("bell", "\a", "The bell of this terminal was rung"),
+        ("desktop", "\x1b]9;Callboard: this is a test", ""),
+    ],
+)
+def test_a_test_rings_this_terminal_or_says_that_nothing_does(
+    kind, sent, told, callboard, health, monkeypatch
+) -> None:
+    async def test_alert(channel_id) -> Channel:
+        return Channel(channel_id, kind)
+
+    health.test_alert = test_alert
+    piped = callboard("health", "alerts", "test", "4", "--json")
+    assert (piped.code, piped.json["error"]["code"], sent in piped.out) == (1, "no_terminal", False)
+    assert "Nothing was tried" in callboard("health", "alerts", "test", "4").err
+    monkeypatch.setattr("app.commands._health_settings.is_terminal", lambda stream: True)
+    monkeypatch.delenv("TMUX", raising=False)
+    rung = callboard("health", "alerts", "test", "4")
+    assert (rung.code, sent in rung.err, told in rung.out) == (0, True, True)
+
+
+@pytest.mark.parametrize(
     ("words", "changes"),
     [
         (["--failures", "3"], {"failure_threshold": 3}),

@@ -20,7 +20,7 @@ from sqlmodel import select
 from services.errors import Category, ServiceError, UsageError
 from services.events import AlertRaised, EventBus
 from services.health.alerts import AlertDesk, wants
-from services.health.delivery import MOST_OUTPUT, Sender, signature
+from services.health.delivery import MOST_OUTPUT, Sender, letter, signature, variables
 from services.health.model import Alert, Channel, CheckKind, HealthState
 from services.resilience import Policies
 from services.security import MemoryStore
@@ -142,6 +142,19 @@ async def test_a_refusal_is_not_repeated_and_is_remembered(bench, status, catego
     assert CANARY not in repr((told.value.message, told.value.advice, told.value.__cause__))
     assert len(server.seen) == 2
     assert (await bench.channel(channel.id)).last_error == f"127.0.0.1 answered the alert with {status}"
+
+
+async def test_a_test_says_that_it_is_one(bench) -> None:
+    """A receiver that closes tickets at a recovery does not take it for one."""
+    async with raw_server(lambda seen: reply({})) as server:
+        channel = await bench.desk.add("webhook", server.url)
+        await bench.desk.test(channel.id)
+    (seen,) = server.seen
+    assert json.loads(seen.body)["type"] == "health.test"
+    alert = replace(ALERT, state=HealthState.UP, ended_at=ALERT.at, test=True, text="This is a test")
+    assert variables(alert)["CALLBOARD_ALERT_TYPE"] == "health.test"
+    assert letter(alert).startswith("This is a test.\n\nSent 20")
+    assert "Until" not in letter(alert)
 
 
 async def test_nobody_there_is_an_error_in_words(bench) -> None:
