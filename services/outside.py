@@ -154,6 +154,7 @@ class OutsideServices:
             knowledge=lambda: self.knowledge,
             limiter=self.policies.limiter(),
             timezone=self.options.timezone,
+            simulated=self.demo is not None,
         )
 
     @cached_property

@@ -132,7 +132,8 @@ def _how(decision: DecisionRow) -> str:
     if decision.source == "model":
         sure = f", {decision.confidence:.0%} sure" if decision.confidence is not None else ""
         cost = f", {_cost(decision)}" if decision.cost is not None else ""
-        return f"Decided by {clean_line(decision.model)}{sure} in {took}{cost}."
+        made_up = " (simulated)" if decision.simulated else ""
+        return f"Decided by {clean_line(decision.model)}{made_up}{sure} in {took}{cost}."
     if decision.source == "rules":
         model = "; with a model: callboard integration add openai" if decision.error is None else "."
         return f"Decided by rules in {took}{model}"

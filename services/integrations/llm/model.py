@@ -126,6 +126,7 @@ class DecisionRow:
     currency: str
     took_ms: int
     simulated: bool
+    """Whether the model that was asked is a simulation, as in the demo."""
     error: ErrorInfo | None
     """Why the model did not decide; where it did, why it had not all of the documents. None when all is
     well, and without a model."""
@@ -147,7 +148,7 @@ class OrchestratorStats:
     endpoint: str
     """The name of the language model's integration; empty without one."""
     simulated: bool
-    """Whether nothing decides but the rules, for want of a configured model."""
+    """Whether the model is a simulation, as in the demo."""
     decisions: int = 0
     """In the last 24 hours."""
     success_share: float | None = None

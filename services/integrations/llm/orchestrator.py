@@ -80,7 +80,7 @@ class Orchestrator:
     The model is the company's integration of the kind `llm`, called through its policy and under the limits
     of the company and the actor. Where there is none, or it fails, is refused, or answers with nothing usable
     twice, rules decide: the decision then says so, and why. `knowledge` gives passages to those who want
-    them; `timezone` is where "today" begins.
+    them; `timezone` is where "today" begins; `simulated`: what is configured is the demo's.
     """
 
     def __init__(
@@ -96,6 +96,7 @@ class Orchestrator:
         sleep: Sleep = asyncio.sleep,
         new_id: Callable[[], str] = lambda: uuid.uuid4().hex,
         timezone: str = "UTC",
+        simulated: bool = False,
         user_agent: str = "callboard",
     ) -> None:
         self._open_database = open_database
@@ -105,6 +106,7 @@ class Orchestrator:
         self._knowledge = knowledge
         self._new_id = new_id
         self._timezone = timezone
+        self._simulated = simulated
         self._endpoints = Endpoints(
             policies,
             clock,
@@ -174,7 +176,7 @@ class Orchestrator:
         decided = tally.by_model + tally.by_rules
         return OrchestratorStats(
             endpoint="" if where.built_in else where.info.policy,
-            simulated=False,
+            simulated=self._simulated and not where.built_in,
             decisions=tally.decisions,
             success_share=tally.by_model / decided if decided else None,
             fallback_share=tally.by_rules / decided if decided else None,
@@ -278,6 +280,7 @@ class Orchestrator:
                 cost=outcome.cost,
                 currency=outcome.currency if outcome.cost is not None else "",
                 took_ms=took,
+                simulated=self._simulated and bool(outcome.spent.model),
                 error_category=error.category.value if error else None,
                 error_message=redact(error.message) if error else None,
                 error_advice=redact(error.advice) if error else None,

@@ -199,6 +199,17 @@ async def test_a_model_whose_key_is_missing_is_stood_in_for(routing: Routing):
     assert decision.degraded.startswith("rules instead of the model, because no API key is stored for")
 
 
+async def test_what_the_demos_model_decides_is_marked_as_simulated(tmp_path, simulator, fake_time):
+    async with routing_on(tmp_path, simulator, fake_time, simulated=True) as routing:
+        assert not (await routing.orchestrator.route("acme", "my invoice")).simulated  # by rules alone
+        assert not (await routing.orchestrator.stats("acme")).simulated
+        await routing.model()
+        decision = await routing.orchestrator.route("acme", "my invoice")
+        assert (decision.source, decision.simulated) == (DecisionSource.MODEL, True)
+        assert decision in await routing.orchestrator.decisions("acme")
+        assert (await routing.orchestrator.stats("acme")).simulated
+
+
 # Without one
 
 
