@@ -278,6 +278,7 @@ class OrchestratorProbe:
         facts = (
             ("decisions in 24 h", f"{len(rows)}{'+' if len(rows) == 200 else ''}"),
             ("by rules instead of the model", str(len(fallen))),
+            *((("the last time because", fallen[0].error_message or ""),) if fallen else ()),
         )
         simulated = all(row.simulated for row in rows)
         latest = rows[: self.LATEST]

@@ -647,5 +647,6 @@ async def test_an_orchestrator_whose_model_fails_is_degraded(database) -> None:
         await decide(place, "rules", "transient")
     found = await probe()
     assert (found.state, found.category) == (HealthState.DEGRADED, "transient")
+    assert dict(found.facts)["the last time because"] == "gone"
     await decide(5, "model", None)
     assert (await probe()).state is HealthState.UP
