@@ -21,6 +21,8 @@ def upgrade(engine: Engine, revision: str = "head") -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     with engine.connect().execution_options(callboard_write=True) as connection:
+        # Before Alembic looks: else it commits after each version, and another process comes in between.
+        connection.begin()
         if engine.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(4276163)"))
         config.attributes["connection"] = connection

@@ -9,10 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from sqlalchemy.event import listen
 from sqlmodel import Session, select
 
 from services.errors import ServiceError, UsageError
 from services.storage import Database, DatabaseLocation, Reader, SchemaState
+from services.storage.database import make_engine
+from services.storage.migrations import upgrade
 from services.storage.reader import HEAD
 from services.storage.tables import Company, Lease
 
@@ -118,6 +121,19 @@ async def test_two_processes_may_create_it_at_once(where: DatabaseLocation) -> N
     ]
     outputs = await asyncio.gather(*(child.communicate() for child in children))
     assert [out for out, _ in outputs] == [b"ok\n"] * 4
+
+
+def test_all_versions_are_one_transaction(where: DatabaseLocation) -> None:
+    """Between two of them another process would take the lock, and both would make the next one."""
+    assert where.path is not None
+    where.path.parent.mkdir()
+    engine = make_engine(where)
+    seen: list[str] = []
+    for name in ("begin", "commit", "rollback"):
+        listen(engine, name, lambda _, name=name: seen.append(name))
+    upgrade(engine)
+    engine.dispose()
+    assert seen == ["begin", "commit"]
 
 
 async def test_opening_waits_while_another_program_makes_the_file(where: DatabaseLocation) -> None:
