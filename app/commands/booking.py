@@ -4,21 +4,34 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser, Namespace
-from typing import TYPE_CHECKING, Any
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from app.commands._booking_views import (
+    action_dict,
+    as_dict,
+    execution_dict,
+    local_time,
+    print_actions,
+    print_bookings,
+    print_slots,
+    slot_dict,
+)
 from app.commands._integrating import actor, company_ready, keys_ready, ordering, pairs
 from app.commands._names import require_company
 from app.commands._run import with_services
-from app.output import ExitCode, emit_json, iso, print_table, say, say_degraded, say_error, write_line
+from app.output import ExitCode, emit_json, say, say_degraded, say_error, write_line
 from app.parsing import positive
 from services.errors import Category, ServiceError, UsageError
-from services.integrations.bookings.model import Booking, BookingKind, BookingState, Execution, Route, Slot
-from services.integrations.model import Kind
+from services.integrations.bookings.model import Booking, BookingKind, BookingState, Route
+from services.integrations.model import EffectState, Kind
 from services.text import clean_line
 
 if TYPE_CHECKING:
     from app.parsing import Subparsers
     from services.container import Services
+
+S = TypeVar("S", bound=StrEnum)
 
 EXAMPLES = """\
 examples:
@@ -28,14 +41,20 @@ examples:
   callboard booking appointment acme doctolib --service 7005 --at 2027-03-01T09:30 --name "Ann Smith"
   callboard booking list acme --state unknown
   callboard booking settle 3f9a confirmed             after a look at the partner's
+  callboard booking list acme --actions --state unknown    cancellations and other orders
+  callboard booking settle 81c0 done
+"""
+SETTLE_HELP = """\
+A booking, or another order, whose answer was lost is `unknown`: it was perhaps made and is never ordered
+again by itself. After a look at the partner's you say what became of it: a booking is confirmed, failed or
+cancelled, any other order (`booking list --actions`) done or failed. It goes into the audit log.
 """
 BOOK_HELP = """\
 Books at the partner directly where an integration of its own is configured, else through the gateway
 (INTEGRATION_API_URL); without any it is simulated, and says so. A booking is made at most once: with the same
 --key again the first one is shown. One whose answer was lost is `unknown` until somebody settles it.
-Times without an offset are the partner's own.
+Times without an offset are the partner's own; one that is past is refused unless --anyway says it is meant.
 """
-_STYLES = {"confirmed": "green", "failed": "red", "unknown": "yellow"}
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -70,18 +89,35 @@ def add_parser(subparsers: Subparsers) -> None:
             "--set", metavar="NAME=VALUE", action="append", default=[], help="what it takes besides"
         )
         action.add_argument("--key", metavar="KEY", default="", help="your own key: one booking for each")
+        action.add_argument("--anyway", action="store_true", help="book also at a time that is past")
     listing = actions.add_parser("list", help="list bookings, the newest first")
     listing.add_argument("company", metavar="COMPANY", nargs="?")
-    listing.add_argument("--state", choices=[state.value for state in BookingState], help="only these")
+    states = sorted({*BookingState, *(state.value for state in EffectState)})
+    listing.add_argument("--state", metavar="STATE", choices=states, help=f"only these: {', '.join(states)}")
+    listing.add_argument(
+        "--actions", action="store_true", help="cancellations and other orders instead of bookings"
+    )
     listing.add_argument(
         "--limit", type=positive, default=50, metavar="N", help="at most so many (default 50)"
     )
     cancel = actions.add_parser("cancel", help="cancel one at its partner")
     cancel.add_argument("booking", metavar="BOOKING", help="its id, or the beginning of it")
     cancel.add_argument("--reason", default="", help="for the partner to read")
-    settle = actions.add_parser("settle", help="decide, after a look, what became of an unknown one")
-    settle.add_argument("booking", metavar="BOOKING", help="its id, or the beginning of it")
-    settle.add_argument("outcome", metavar="OUTCOME", choices=("confirmed", "failed", "cancelled"))
+    settle = actions.add_parser(
+        "settle",
+        help="decide, after a look, what became of an unknown one",
+        description=SETTLE_HELP,
+        epilog=EXAMPLES,
+    )
+    settle.add_argument(
+        "booking", metavar="BOOKING", help="its id or that of another order, or the beginning"
+    )
+    settle.add_argument(
+        "outcome",
+        metavar="OUTCOME",
+        choices=("confirmed", "failed", "cancelled", "done"),
+        help="confirmed, failed, cancelled, done",
+    )
     settle.add_argument("--provider-id", metavar="ID", default="", help="the partner's own number of it")
     settle.add_argument("--cause", default="", help="how you know, for the audit log")
     for action in (listing, cancel, settle):
@@ -129,19 +165,7 @@ async def _availability(services: Services, args: Namespace) -> int:
         told |= {"age_seconds": None if slots.age is None else round(slots.age)}
         emit_json("availability", {**told, "slots": [slot_dict(slot) for slot in slots]})
     elif slots:
-        print_table(
-            ("TIME", "ENDS", "SEATS", "SLOT"),
-            [
-                (
-                    _local(slot.starts_at, slot.timezone),
-                    "" if slot.ends_at is None else _local(slot.ends_at, slot.timezone)[11:],
-                    "" if slot.seats is None else str(slot.seats),
-                    slot.id,
-                )
-                for slot in slots
-            ],
-            right=(2,),
-        )
+        print_slots(slots)
         say(f"Times are those of {slots[0].timezone}{' (simulated)' if slots[0].simulated else ''}.")
     else:
         say("Nothing is free then. Ask for another day with --day.")
@@ -162,6 +186,7 @@ async def _reserve(services: Services, args: Namespace) -> int:
         notes=args.notes,
         slot=args.slot,
         params=pairs(args.set),
+        anyway=args.anyway,
         **ordering(args),
     )
     return _shown(args, booking)
@@ -181,6 +206,7 @@ async def _appointment(services: Services, args: Namespace) -> int:
         notes=args.notes,
         slot=args.slot,
         params=pairs(args.set),
+        anyway=args.anyway,
         **ordering(args),
     )
     return _shown(args, booking)
@@ -192,12 +218,15 @@ async def _execute(services: Services, args: Namespace) -> int:
         args.partner,
         args.name,
         {name: _value(text) for name, text in pairs(args.set).items()},
+        anyway=args.anyway,
         **ordering(args),
     )
     if args.json:
         emit_json("execution", {"execution": execution_dict(execution)})
     else:
         how = "" if execution.route is Route.DIRECT else f" by {execution.route}"
+        if execution.simulated:
+            how = " (simulated: nothing was ordered)"
         write_line(f"{clean_line(args.name)} at {clean_line(args.partner)}{how}: {execution.state}")
         if execution.result:
             write_line(json.dumps(execution.result, indent=2, ensure_ascii=True, default=str))
@@ -206,30 +235,42 @@ async def _execute(services: Services, args: Namespace) -> int:
 
 async def _list(services: Services, args: Namespace) -> int:
     company = (await require_company(services, args.company)).name if args.company else ""
-    state = BookingState(args.state) if args.state else None
+    if args.actions:
+        return await _list_actions(services, args, company)
+    state = _state_of(BookingState, args.state, "A booking")
     found = await services.bookings.list(company, state=state, limit=args.limit)
     if args.json:
         emit_json("bookings", {"bookings": [as_dict(booking) for booking in found]})
     elif found:
-        print_table(
-            ("BOOKING", "WHAT", "PARTNER", "STATE", "TIME", "WHO", "NUMBER"),
-            [
-                (
-                    booking.id[:8],
-                    booking.kind,
-                    booking.partner + (" (simulated)" if booking.simulated else ""),
-                    booking.state,
-                    "" if booking.starts_at is None else _local(booking.starts_at, booking.timezone),
-                    booking.who,
-                    booking.provider_id,
-                )
-                for booking in found
-            ],
-            styles=_STYLES,
-        )
+        print_bookings(found)
     else:
-        say("There is no booking yet: callboard booking reserve COMPANY PARTNER …")
+        narrowed = args.company or args.state
+        there = "There is no booking yet: callboard booking reserve COMPANY PARTNER …"
+        say("No booking matches." if narrowed else there)
     return ExitCode.DONE
+
+
+async def _list_actions(services: Services, args: Namespace, company: str) -> int:
+    state = _state_of(EffectState, args.state, "Such an order")
+    company_id = await services.integrations.company_id(company) if company else None
+    await services.bookings.give_up()
+    found = await services.bookings.actions.list(company_id, state=state, limit=args.limit)
+    if args.json:
+        emit_json("booking-actions", {"actions": [action_dict(action) for action in found]})
+    elif found:
+        print_actions(found, services.clock.now())
+    else:
+        say("No such order was given." if not args.state else "No such order matches.")
+    return ExitCode.DONE
+
+
+def _state_of(states: type[S], word: str | None, what: str) -> S | None:
+    """The state that a word means. Raises UsageError for one that these never have."""
+    try:
+        return states(word) if word else None
+    except ValueError:
+        there = ", ".join(states)
+        raise UsageError(f"{what} is never {word}", advice=f"Its states: {there}", code="usage") from None
 
 
 async def _cancel(services: Services, args: Namespace) -> int:
@@ -239,10 +280,41 @@ async def _cancel(services: Services, args: Namespace) -> int:
 
 async def _settle(services: Services, args: Namespace) -> int:
     more = {"cause": args.cause} if args.cause else {}
+    try:
+        booking = await services.bookings.get(args.booking)
+    except UsageError as error:
+        if error.code != "unknown_booking" or not await services.bookings.actions.list(
+            beginning=args.booking.strip().lower() or "-", limit=1
+        ):
+            raise
+        return await _settle_action(services, args)
+    if args.outcome == "done":
+        raise UsageError(
+            f"{booking.id[:8]} is a booking", advice="Say confirmed, failed or cancelled", code="usage"
+        )
     booking = await services.bookings.settle(
-        args.booking, BookingState(args.outcome), provider_id=args.provider_id, actor=actor(), **more
+        booking.id, BookingState(args.outcome), provider_id=args.provider_id, actor=actor(), **more
     )
     return _shown(args, booking, settled=True)
+
+
+async def _settle_action(services: Services, args: Namespace) -> int:
+    if args.outcome not in ("done", "failed"):
+        raise UsageError(
+            f"{args.booking[:40]} is no booking but another order", advice="Say done or failed", code="usage"
+        )
+    action = await services.bookings.actions.settle(
+        args.booking,
+        done=args.outcome == "done",
+        provider_id=args.provider_id,
+        cause=args.cause,
+        actor=actor(),
+    )
+    if args.json:
+        emit_json("booking-action", {"action": action_dict(action)})
+    else:
+        write_line(f"{clean_line(action.action)} at {clean_line(action.partner)}: {action.state}")
+    return ExitCode.DONE
 
 
 def _shown(args: Namespace, booking: Booking, *, settled: bool = False) -> int:
@@ -250,7 +322,7 @@ def _shown(args: Namespace, booking: Booking, *, settled: bool = False) -> int:
         emit_json("booking", {"booking": as_dict(booking)})
     else:
         what = "Table" if booking.kind is BookingKind.RESERVATION else "Appointment"
-        when = "" if booking.starts_at is None else f" on {_local(booking.starts_at, booking.timezone)}"
+        when = "" if booking.starts_at is None else f" on {local_time(booking.starts_at, booking.timezone)}"
         number = f", number {clean_line(booking.provider_id)}" if booking.provider_id else ""
         made_up = " (simulated: nothing was booked)" if booking.simulated else ""
         write_line(
@@ -282,65 +354,3 @@ def _value(text: str) -> Any:
     except ValueError:
         return text
     return value if isinstance(value, bool | int | float) else text
-
-
-def _local(at: int, timezone: str) -> str:
-    from services.integrations.bookings.times import at_zone, zone_named
-
-    try:
-        return f"{at_zone(at, zone_named(timezone)):%Y-%m-%d %H:%M}"
-    except UsageError:
-        return iso(at) or ""
-
-
-def slot_dict(slot: Slot) -> dict[str, Any]:
-    from services.integrations.bookings.times import at_zone, zone_named
-
-    return {
-        "starts_at": iso(slot.starts_at),
-        "ends_at": iso(slot.ends_at),
-        "local": at_zone(slot.starts_at, zone_named(slot.timezone)).isoformat(timespec="minutes"),
-        "timezone": slot.timezone,
-        "slot": slot.id,
-        "seats": slot.seats,
-        "simulated": slot.simulated,
-    }
-
-
-def as_dict(booking: Booking) -> dict[str, Any]:
-    """The documented JSON of a booking."""
-    return {
-        "id": booking.id,
-        "kind": booking.kind.value,
-        "partner": booking.partner,
-        "state": booking.state.value,
-        "route": booking.route.value,
-        "simulated": booking.simulated,
-        "provider_id": booking.provider_id,
-        "who": booking.who,
-        "starts_at": iso(booking.starts_at),
-        "integration": booking.integration,
-        "timezone": booking.timezone,
-        "request": dict(booking.request),
-        "result": dict(booking.result),
-        "error": booking.error.as_dict() if booking.error else None,
-        "created_at": iso(booking.created_at),
-        "updated_at": iso(booking.updated_at),
-        "fresh": booking.fresh,
-    }
-
-
-def execution_dict(execution: Execution) -> dict[str, Any]:
-    """The documented JSON of an execution."""
-    return {
-        "id": execution.id,
-        "partner": execution.partner,
-        "action": execution.action,
-        "state": execution.state.value,
-        "route": execution.route.value,
-        "simulated": execution.simulated,
-        "provider_id": execution.provider_id,
-        "result": dict(execution.result),
-        "error": execution.error.as_dict() if execution.error else None,
-        "fresh": execution.fresh,
-    }

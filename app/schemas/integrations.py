@@ -107,6 +107,22 @@ EXECUTION = object_of(
         "fresh": FLAG,
     }
 )
+ACTION = object_of(
+    {
+        "id": TEXT,
+        "company": TEXT,
+        "partner": TEXT,
+        "action": {**TEXT, "description": "cancel, or whatever the partner or the gateway knows"},
+        "state": one_of(EffectState),
+        "simulated": {**FLAG, "description": "nothing was ordered"},
+        "provider_id": TEXT,
+        "integration": {**TEXT, "description": "by which it was ordered; empty for none that is stored"},
+        "result": ANY,
+        "error": or_null(ERROR),
+        "created_at": TIME,
+        "updated_at": TIME,
+    }
+)
 WRITTEN = object_of(
     {
         "kind": one_of(RecordKind),
@@ -158,6 +174,8 @@ SUMMARIES: dict[str, str] = {
     "booking": "callboard booking reserve, appointment, cancel, settle",
     "bookings": "callboard booking list",
     "execution": "callboard booking execute",
+    "booking-action": "callboard booking settle, of an order that is no booking",
+    "booking-actions": "callboard booking list --actions",
     "crm-record": "callboard crm contact, deal, note",
     "crm-records": "callboard crm search",
     "crm-change": "callboard crm settle",
@@ -179,6 +197,8 @@ SCHEMAS: dict[str, Schema] = {
     "booking": object_of({"booking": BOOKING}),
     "bookings": object_of({"bookings": list_of(BOOKING)}),
     "execution": object_of({"execution": EXECUTION}),
+    "booking-action": object_of({"action": ACTION}),
+    "booking-actions": object_of({"actions": list_of(ACTION)}),
     "crm-record": object_of({"record": WRITTEN}),
     "crm-records": object_of(
         {

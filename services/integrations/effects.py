@@ -1,12 +1,15 @@
 """Effects on the world happen at most once: intent first, then the deed, then what became of it.
 
 The row is committed before anything is sent. A second request with the same key gets the first one's row,
-whatever state it is in; nothing is repeated. A process that died in between leaves `intended`: whoever finds
-it asks the other side where that can be asked, else it becomes `unknown` and a person decides.
+whatever state it is in; nothing is repeated. Only an order that never left (our own limit, an open breaker,
+nobody reached, no key) does not use its key up: the same request may be tried again under it. A process that
+died in between leaves `intended`: whoever finds it asks the other side where that can be asked, else it
+becomes `unknown` and a person decides.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
@@ -19,6 +22,9 @@ from sqlmodel import Session, col, select
 
 from services.clock import Clock
 from services.errors import Category, ServiceError, UsageError
+from services.integrations.certainty import NotDone as NotDone
+from services.integrations.certainty import is_uncertain as is_uncertain
+from services.integrations.certainty import was_never_sent
 from services.integrations.model import EffectState as EffectState
 from services.model import ErrorInfo
 from services.security import redact
@@ -28,9 +34,24 @@ from services.storage.tables import Company, Effect
 
 LONGEST_KEY: Final = 200
 """Characters of an idempotency key."""
-GIVEN_UP_MS: Final = 15 * 60_000
-"""How long an effect may stay `intended` before its process counts as gone: longer than any attempt takes."""
+LONGEST_MS: Final = 15 * 60_000
+"""How long an order may be under way: longer than any attempt takes."""
+GIVEN_UP_MS: Final = 180_000
+"""How long an effect may stay `intended` before its process counts as gone, while requests have their usual
+time limit. One that is under way all the same is put right by its end."""
+NOT_SENT: Final = "not_sent"
+"""In the result of a failed effect that never left: why, as an error's code. Its key is free again."""
+DIGEST: Final = "request_sha256"
+"""In a request whose words are not kept any more: their digest, by which it is known again."""
 _OPEN: Final = ("intended", "unknown")
+
+
+def given_up_after(timeout: float) -> int:
+    """Milliseconds after which an order without an end is that of a process that is gone.
+
+    `timeout`: seconds that one request may take; there are several attempts, and waits between them.
+    """
+    return max(GIVEN_UP_MS, round(5_000 * timeout))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,20 +117,6 @@ def _nothing(session: Session, row: EffectRow) -> None:
     """No rows besides."""
 
 
-class NotDone(ServiceError):
-    """A failure before the order itself was sent: whatever its category, nothing happened."""
-
-    @classmethod
-    def because(cls, error: ServiceError) -> NotDone:
-        return cls(
-            error.message,
-            category=error.category,
-            advice=error.advice,
-            code=error.code,
-            retry_after=error.retry_after,
-        )
-
-
 class Effects:
     """Performs effects at most once per key. `new_id` makes row ids and keys."""
 
@@ -143,8 +150,9 @@ class Effects:
         `also` writes more rows in the transaction that writes the intent, `ended` in the one that writes
         what became of it. `perform` is given the row, whose `id` is what to send as the idempotency key. A
         failure after which the deed may still have happened (`timeout`, a connection that broke while
-        waiting) makes the row `unknown` and is raised as such. Raises UsageError when the key was used for
-        something else.
+        waiting) makes the row `unknown` and is raised as such. What never left may be tried again under its
+        key: the row, with one attempt more, is then the same, and `also` finds what it wrote before. Raises
+        UsageError when the key was used for something else.
         """
         if not intent.key:
             intent = replace(intent, key=self.new_key())
@@ -156,16 +164,6 @@ class Effects:
             )
         row = await self._begin(intent, also)
         if not row.fresh:
-            if (row.kind, row.target, dict(row.request)) != (
-                intent.kind,
-                intent.target,
-                _plain(intent.request),
-            ):
-                raise UsageError(
-                    f"The idempotency key {intent.key[:40]!r} was used for another request",
-                    advice="Use a new key for a new request",
-                    code="key_reused",
-                )
             return row
         try:
             deed = await perform(row)
@@ -178,6 +176,11 @@ class Effects:
             await self._end(row, EffectState.UNKNOWN, ended, error=_interrupted())
             raise
         return await self._end(row, EffectState.DONE, ended, deed)
+
+    async def of_key(self, company_id: int | None, key: str) -> EffectRow | None:
+        """What was ordered under a key; None for a new one."""
+        database = await self._open_database()
+        return await database.read(lambda session: _maybe(_found(session, company_id, key)))
 
     async def get(self, effect_id: str) -> EffectRow | None:
         database = await self._open_database()
@@ -194,7 +197,7 @@ class Effects:
     ) -> list[EffectRow]:
         """The latest effects of a kind, or of all kinds below it (`crm` has `crm.contact`), newest first.
 
-        `beginning`: only those whose id begins so.
+        A kind that ends in a dot means those below alone. `beginning`: only those whose id begins so.
         """
 
         def read(session: Session) -> list[EffectRow]:
@@ -301,9 +304,9 @@ class Effects:
         now = self._clock.now()
 
         def write(session: Session) -> EffectRow:
-            known = _found(session, intent)
+            known = _found(session, intent.company_id, intent.key)
             if known is not None:
-                return _row(known)
+                return self._again(session, known, intent, also, now)
             row = Effect(
                 id=self._new_id(),
                 company_id=intent.company_id,
@@ -324,15 +327,57 @@ class Effects:
                 with session.begin_nested():
                     session.add(row)
             except IntegrityError:  # another process was faster by a moment
-                again = _found(session, intent)
+                again = _found(session, intent.company_id, intent.key)
                 if again is None:
                     raise
-                return _row(again)
+                return self._again(session, again, intent, also, now)
             fresh = _row(row, fresh=True)
             also(session, fresh)
             return fresh
 
         return await (await self._open_database()).write(write)
+
+    def _again(self, session: Session, known: Effect, intent: Intent, also: Hook, now: int) -> EffectRow:
+        """The row of a key that was used before: tried again if it never left, else as it is."""
+        before = _row(known)
+        if not _is_same(before, intent):
+            raise UsageError(
+                f"The idempotency key {intent.key[:40]!r} was used for another request",
+                advice="Use a new key for a new request",
+                code="key_reused",
+            )
+        if before.state is not EffectState.FAILED or NOT_SENT not in before.result:
+            return before
+        taken = session.execute(
+            update(Effect)
+            .where(
+                col(Effect.id) == before.id,
+                col(Effect.state) == EffectState.FAILED.value,
+                col(Effect.attempts) == before.attempts,
+            )
+            .values(
+                state=EffectState.INTENDED.value,
+                owner=self._owner,
+                actor=intent.actor,
+                integration_id=intent.integration_id,
+                integration=intent.integration,
+                request=_json(intent.request),
+                result="{}",
+                attempts=before.attempts + 1,
+                error_category=None,
+                error_message=None,
+                error_advice=None,
+                created_at=now,
+                updated_at=now,
+                ended_at=None,
+            )
+        )
+        session.refresh(known)
+        if taken.rowcount != 1:  # type: ignore[attr-defined]  # an update has one; another was faster
+            return _row(known)
+        fresh = _row(known, fresh=True)
+        also(session, fresh)
+        return fresh
 
     async def _end(
         self,
@@ -356,6 +401,8 @@ class Effects:
                 "error_message": redact(error.message),
                 "error_advice": redact(error.advice),
             }
+            if state is EffectState.FAILED and was_never_sent(error):
+                values["result"] = _json({NOT_SENT: error.code})
 
         def write(session: Session) -> EffectRow:
             # What a person settled meanwhile stays as it was settled.
@@ -372,31 +419,6 @@ class Effects:
         return await (await self._open_database()).write(write)
 
 
-_CERTAIN = frozenset({
-    "unreachable", "breaker_open", "limited", "closed", "certificate", "tls", "no_key", "not_taken",
-})  # fmt: skip
-"""Codes of failures before anything was ordered; `not_taken`: the other side said so itself."""
-_UNREADABLE = frozenset({"html", "not_json", "truncated", "too_deep", "too_large", "wrong_shape"})
-"""Codes of answers that cannot be read: what they answer may well have been done."""
-
-
-def is_uncertain(error: ServiceError) -> bool:
-    """Whether what was ordered may have happened although the order failed.
-
-    Only failures that happen before the order can have arrived, and plain refusals, are certain; of an order
-    that was tried several times every attempt counts.
-    """
-    if isinstance(error, NotDone):
-        return False
-    return any(_is_doubtful(each) for each in (error, *error.earlier))
-
-
-def _is_doubtful(error: ServiceError) -> bool:
-    if error.code in _CERTAIN:
-        return False
-    return error.code in _UNREADABLE or error.category in (Category.TIMEOUT, Category.TRANSIENT)
-
-
 def _interrupted() -> ServiceError:
     return ServiceError(
         "It was interrupted before the other side answered",
@@ -407,17 +429,32 @@ def _interrupted() -> ServiceError:
 
 
 def _of_kind(kind: str) -> ColumnElement[bool]:
-    """Of this kind, or of one below it: `crm` has `crm.contact`."""
+    """Of this kind, or of one below it: `crm` has `crm.contact`; `crm.` is only what is below."""
+    if kind.endswith("."):
+        return col(Effect.kind).startswith(kind, autoescape=True)
     return (col(Effect.kind) == kind) | col(Effect.kind).startswith(f"{kind}.", autoescape=True)
 
 
-def _found(session: Session, intent: Intent) -> Effect | None:
-    same = select(Effect).where(Effect.key == intent.key)
-    if intent.company_id is None:
+def _found(session: Session, company_id: int | None, key: str) -> Effect | None:
+    same = select(Effect).where(Effect.key == key)
+    if company_id is None:
         same = same.where(col(Effect.company_id).is_(None))
     else:
-        same = same.where(Effect.company_id == intent.company_id)
+        same = same.where(Effect.company_id == company_id)
     return session.exec(same).first()
+
+
+def digest_of(request: Mapping[str, Any]) -> str:
+    """By what a request is known again once its words are gone."""
+    return hashlib.sha256(_json(request).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _is_same(row: EffectRow, intent: Intent) -> bool:
+    """Whether the intent asks for what the row stands for."""
+    if (row.kind, row.target) != (intent.kind, intent.target):
+        return False
+    kept = row.request.get(DIGEST)
+    return digest_of(intent.request) == kept if kept else dict(row.request) == _plain(intent.request)
 
 
 def _plain(value: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from tests.support.simulator import RunningSimulator
 CANARY = "canary-4f1c9e77-in-the-mine"
 TABLE = (
     "--at",
-    "2027-03-01T19:30",
+    "2099-03-02T19:30",
     "--party",
     "2",
     "--name",
@@ -24,7 +24,7 @@ TABLE = (
     "--email",
     "a@b.de",
 )
-DAY = ("--day", "2027-03-01", "--party", "2")
+DAY = ("--day", "2099-03-02", "--party", "2")
 
 
 @pytest.fixture(scope="module")
@@ -165,10 +165,12 @@ def test_a_wrong_mapping_file_is_told_with_its_line(office: Office) -> None:
 
 def test_a_table_is_found_booked_listed_and_cancelled(office: Office) -> None:
     assert opentable(office).code == 0
+    # Of ends, seats and slots this partner says nothing.
+    assert office("booking", "availability", "acme", "opentable", *DAY).out.splitlines()[0] == "TIME"
     slots = office("booking", "availability", "acme", "opentable", *DAY, "--json").json["slots"]
     assert len(slots) == 20
-    assert slots[0]["local"] == "2027-03-01T17:00+01:00"
-    assert not slots[0]["simulated"]
+    assert slots[0]["local"] == "2099-03-02T17:00+01:00"
+    assert slots[0]["simulated"]  # who answers stands on this machine
     booked = office("booking", "reserve", "acme", "opentable", *TABLE, "--key", "k-1", "--json")
     assert booked.code == 0
     booking = booked.json["booking"]
@@ -176,7 +178,7 @@ def test_a_table_is_found_booked_listed_and_cancelled(office: Office) -> None:
     again = office("booking", "reserve", "acme", "opentable", *TABLE, "--key", "k-1")
     assert again.code == 0
     assert "It was there before" in again.err
-    assert "2027-03-01 19:30" in office("booking", "list", "acme").out
+    assert "2099-03-02 19:30" in office("booking", "list", "acme").out
     cancelled = office("booking", "cancel", booking["id"][:8], "--json").json["booking"]
     assert cancelled["state"] == "cancelled"
     assert office("booking", "cancel", booking["id"][:8]).code == 2
@@ -212,6 +214,11 @@ def test_without_anything_it_is_simulated_and_says_so(office: Office) -> None:
     taken = office("booking", "reserve", "acme", "opentable", *TABLE)
     assert taken.code == 1
     assert "callboard booking availability" in taken.err
+    past = (*TABLE, "--at", "2020-01-01T19:30")
+    refused = office("booking", "reserve", "acme", "opentable", *past)
+    assert refused.code == 2
+    assert "2020-01-01 19:30 UTC is past: it is 20" in refused.err
+    assert office("booking", "reserve", "acme", "opentable", *past, "--anyway").code == 0
     wrong = office("booking", "reserve", "acme", "opentable", *TABLE, "--at", "tonight")
     assert wrong.code == 2
     assert "is no time" in wrong.err
@@ -246,6 +253,19 @@ def test_any_action_goes_through_the_gateway(office: Office, monkeypatch: pytest
     assert execution["result"]["action"] == "send_menu"
     assert "by gateway: done" in office("booking", "execute", "acme", "toast", "ping").out
     assert "environment" in office("integration", "list").out
+    office.fault("drop:at=body:bookings:write")
+    lost = office("booking", "execute", "acme", "opentable", "send_menu")
+    office.mend()
+    assert lost.code == 1
+    (unknown,) = office("booking", "list", "--actions", "--state", "unknown", "--json").json["actions"]
+    assert f"callboard booking settle {unknown['id'][:8]} done (or failed)" in lost.err
+    listed = office("booking", "list", "--actions")
+    assert "send_menu" in listed.out
+    assert "callboard booking settle ORDER done" in listed.err
+    assert office("booking", "settle", unknown["id"][:8], "cancelled").code == 2
+    settled = office("booking", "settle", unknown["id"][:8], "done", "--json").json["action"]
+    assert settled["state"] == "done"
+    assert office("booking", "list", "--actions", "--state", "pending").code == 2
 
 
 # CRM

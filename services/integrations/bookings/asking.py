@@ -12,10 +12,33 @@ from services.integrations.bookings.mapping import Partner
 from services.integrations.bookings.model import Outcome
 from services.integrations.bookings.times import at_zone, day_window, is_sane, moment
 from services.integrations.effects import Deed
+from services.integrations.orders import Ordering
 from services.text import clean_line
 
 LONGEST_RANGE: Final = dt.timedelta(days=31)
 """Of free times that are asked for at once."""
+
+
+PAST_MINUTES: Final = 1
+"""How far in the past a time may be: somebody books for now."""
+
+
+class Terms(Ordering, total=False):
+    """Who books. `anyway`: a time that is past is meant, as where a booking is entered afterwards."""
+
+    anyway: bool
+
+
+def refuse_past(at: dt.datetime, now: int) -> None:
+    """Raises UsageError for a time before now (epoch milliseconds)."""
+    zone = at.tzinfo if isinstance(at.tzinfo, ZoneInfo) else ZoneInfo("UTC")
+    present = at_zone(now, zone)
+    if at < present - dt.timedelta(minutes=PAST_MINUTES):
+        raise UsageError(
+            f"{at.astimezone(zone):%Y-%m-%d %H:%M} {zone.key} is past: it is {present:%Y-%m-%d %H:%M} now",
+            advice="Choose a time to come, or add --anyway to enter one that has been",
+            code="past",
+        )
 
 
 def deed_of(outcome: Outcome, *, made_up: bool) -> Deed:

@@ -115,6 +115,24 @@ class Booking:
 
 
 @dataclass(frozen=True, slots=True)
+class Action:
+    """One stored order at a partner that is no booking: a cancellation, or what else the partner knows."""
+
+    id: str
+    company: str
+    partner: str
+    action: str
+    state: EffectState
+    provider_id: str
+    integration: str
+    simulated: bool
+    result: Mapping[str, Any]
+    error: ErrorInfo | None
+    created_at: int
+    updated_at: int
+
+
+@dataclass(frozen=True, slots=True)
 class Execution:
     """What became of an action at a partner. `id` is its effect's, empty for a question."""
 

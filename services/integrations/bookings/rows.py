@@ -7,7 +7,8 @@ from typing import Final
 
 from sqlmodel import Session, select
 
-from services.integrations.bookings.model import Booking, BookingKind, BookingState, Route
+from services.integrations.bookings.model import Booking, BookingKind, BookingState, Execution, Route
+from services.integrations.bookings.ways import Way
 from services.integrations.effects import EffectRow, EffectState
 from services.model import ErrorInfo
 from services.storage.tables import Booking as BookingRow
@@ -23,11 +24,9 @@ _OF_EFFECT: Final = {
 }
 
 
-def booking_of(
-    row: EffectRow, kind: BookingKind, route: Route, integration: str, timezone: str, at: int
-) -> BookingRow:
+def booking_of(row: EffectRow, kind: BookingKind, way: Way, at: int) -> BookingRow:
     """The row of a booking that is being made. `at`: epoch milliseconds."""
-    how = {"route": route.value, "integration": integration, "timezone": timezone}
+    how = {"route": way.route.value, "integration": way.integration, "timezone": way.zone.key}
     request = {**row.request, **how}
     return BookingRow(
         id=row.id,
@@ -36,7 +35,7 @@ def booking_of(
         kind=kind.value,
         partner=row.target,
         state=BookingState.REQUESTED.value,
-        simulated=route is Route.SIMULATION,
+        simulated=way.simulated,
         who=str(row.request.get("name") or ""),
         starts_at=at,
         request=json.dumps(request, ensure_ascii=False, sort_keys=True),
@@ -59,6 +58,42 @@ def booking_ended(session: Session, row: EffectRow) -> None:
         # The partner's word counts: it may have moved the time.
         booking.starts_at = at
     session.add(booking)
+
+
+def execution_of(row: EffectRow, action: str, route: Route) -> Execution:
+    """What became of an action, by its effect."""
+    return Execution(
+        row.id,
+        row.target,
+        action,
+        row.state,
+        route,
+        row.simulated,
+        row.provider_id,
+        row.result,
+        row.error,
+        row.fresh,
+    )
+
+
+def execution_of_booking(booking: Booking, action: str) -> Execution:
+    """A booking as the execution of the action that made it."""
+    undone = {
+        BookingState.FAILED: EffectState.FAILED,
+        BookingState.UNKNOWN: EffectState.UNKNOWN,
+    }
+    return Execution(
+        booking.effect_id,
+        booking.partner,
+        action,
+        undone.get(booking.state, EffectState.DONE),
+        booking.route,
+        booking.simulated,
+        booking.provider_id,
+        {**booking.result, "booking": booking.id, "state": booking.state.value},
+        booking.error,
+        booking.fresh,
+    )
 
 
 def state_of(row: EffectRow) -> BookingState:

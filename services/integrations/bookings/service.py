@@ -18,7 +18,15 @@ from services.clock import Clock
 from services.errors import ServiceError, UsageError
 from services.events import BookingsChanged, EventBus
 from services.integrations.bookings import simulated
-from services.integrations.bookings.asking import checked, deed_of, not_offered, range_of
+from services.integrations.bookings.actions import Actions
+from services.integrations.bookings.asking import (
+    Terms,
+    checked,
+    deed_of,
+    not_offered,
+    range_of,
+    refuse_past,
+)
 from services.integrations.bookings.catalogue import PartnerCatalogue
 from services.integrations.bookings.direct import Order
 from services.integrations.bookings.gateway import READING, plain
@@ -28,10 +36,15 @@ from services.integrations.bookings.model import (
     BookingKind,
     BookingState,
     Execution,
-    Route,
     Slot,
 )
-from services.integrations.bookings.rows import EFFECT, booking_ended, booking_of
+from services.integrations.bookings.rows import (
+    EFFECT,
+    booking_ended,
+    booking_of,
+    execution_of,
+    execution_of_booking,
+)
 from services.integrations.bookings.store import BookingStore
 from services.integrations.bookings.times import at_zone, milliseconds
 from services.integrations.bookings.ways import Way, Ways
@@ -41,6 +54,7 @@ from services.integrations.effects import (
     Effects,
     EffectState,
     Intent,
+    given_up_after,
 )
 from services.integrations.model import Resolved
 from services.integrations.orders import Asking, Ordering, subject_of, unsure
@@ -79,8 +93,14 @@ class BookingService:
         self._effects = effects
         self._bus = bus
         self._clock = clock
+        self._timeout = timeout
         self._catalogue = partners or PartnerCatalogue()
         self._ways = Ways(integrations, policies, clock, self._catalogue, limiter=limiter, timeout=timeout)
+
+    @property
+    def actions(self) -> Actions:
+        """Orders at partners that are no booking."""
+        return Actions(self._effects)
 
     @property
     def partners(self) -> PartnerCatalogue:
@@ -123,7 +143,8 @@ class BookingService:
 
         question = ("availability", company_id, partner, start, stop, party_size, service, practitioner)
         found = await way.policy.call(ask, Fallback(key=question, max_age=REMEMBERED))
-        return Availability(found.value, found.why(""), found.age if found.degraded else None)
+        slots = [replace(slot, simulated=True) for slot in found.value] if way.simulated else found.value
+        return Availability(slots, found.why(""), found.age if found.degraded else None)
 
     async def create_reservation(
         self,
@@ -138,9 +159,12 @@ class BookingService:
         notes: str = "",
         slot: str = "",
         params: Mapping[str, Any] | None = None,
-        **how: Unpack[Ordering],
+        **how: Unpack[Terms],
     ) -> Booking:
-        """Reserve a table. A repeated key gets the first one's booking. Raises UsageError, ServiceError."""
+        """Reserve a table. A repeated key gets the first one's booking.
+
+        Raises UsageError, also for a time that is past unless `anyway`, and ServiceError.
+        """
         if party_size < 1:
             raise UsageError(
                 "A party has at least one person", advice="Give it with --party", code="bad_value"
@@ -169,7 +193,7 @@ class BookingService:
         notes: str = "",
         slot: str = "",
         params: Mapping[str, Any] | None = None,
-        **how: Unpack[Ordering],
+        **how: Unpack[Terms],
     ) -> Booking:
         """Make an appointment. A repeated key gets the first one's. Raises UsageError, ServiceError."""
         given = {"service": service, "name": name, "phone": phone, "email": email, "birth_date": birth_date}
@@ -218,7 +242,7 @@ class BookingService:
         partner: str,
         action: str,
         params: Mapping[str, Any] | None = None,
-        **how: Unpack[Ordering],
+        **how: Unpack[Terms],
     ) -> Execution:
         """Any action of a partner. One that only asks leaves no row. Raises UsageError, ServiceError.
 
@@ -227,19 +251,7 @@ class BookingService:
         given = dict(params or {})
         if action in _KINDS:
             booking = await self._book(_KINDS[action], company, partner, given, how)
-            state = EffectState.FAILED if booking.state is BookingState.FAILED else EffectState.DONE
-            return Execution(
-                booking.effect_id,
-                partner,
-                action,
-                EffectState.UNKNOWN if booking.state is BookingState.UNKNOWN else state,
-                booking.route,
-                booking.simulated,
-                booking.provider_id,
-                {**booking.result, "booking": booking.id, "state": booking.state.value},
-                booking.error,
-                booking.fresh,
-            )
+            return execution_of_booking(booking, action)
         if action == "availability":
             slots = await self.availability(
                 company,
@@ -258,7 +270,7 @@ class BookingService:
             found = [
                 {"starts_at": at_zone(slot.starts_at, way.zone).isoformat(), "id": slot.id} for slot in slots
             ]
-            is_made_up = way.route is Route.SIMULATION
+            is_made_up = way.simulated
             told = {"slots": found, **({"degraded": slots.degraded} if slots.degraded else {})}
             return Execution("", partner, action, EffectState.DONE, way.route, is_made_up, result=told)
         return await self._execute(company, partner, action, given, how)
@@ -266,17 +278,21 @@ class BookingService:
     async def list(
         self, company: str = "", *, state: BookingState | None = None, limit: int = 100
     ) -> list[Booking]:
-        """Stored bookings, newest first. What a process that died left behind becomes `unknown` here."""
+        """Stored bookings, newest first. What a process that died left behind becomes `unknown`."""
         company_id = await self._integrations.company_id(company) if company else None
-        given_up = await self._effects.give_up(EFFECT, also=booking_ended)
+        await self.give_up()
+        return await self._store.list(company_id, state, limit)
+
+    async def give_up(self) -> int:
+        """Make `unknown` what a process that died left behind: bookings, cancellations, other actions."""
+        age = given_up_after(self._timeout)
+        given_up = await self._effects.give_up(EFFECT, older_than_ms=age, also=booking_ended)
         if given_up:
             self._bus.publish(BookingsChanged(tuple(row.id for row in given_up)))
-
-        return await self._store.list(company_id, state, limit)
+        return len(given_up)
 
     async def get(self, booking_id: str) -> Booking:
         """A stored booking by its id or the beginning of one. Raises UsageError."""
-
         return await self._store.get(booking_id)
 
     async def settle(
@@ -307,6 +323,7 @@ class BookingService:
             self._bus.publish(BookingsChanged((booking.id,)))
         elif state is BookingState.CANCELLED and booking.state is not BookingState.FAILED:
             await self._store.mark(booking, state, cause=cause, actor=actor)
+            await self.actions.settle_cancellation(booking.id, cause=cause, actor=actor)
             self._bus.publish(BookingsChanged((booking.id,)))
         else:
             raise UsageError(
@@ -331,10 +348,15 @@ class BookingService:
         company: str,
         partner: str,
         given: Mapping[str, Any],
-        how: Ordering,
+        how: Terms,
     ) -> Booking:
         company_id, way = await self._ways.to(company, partner, how.get("integration", ""))
         values = checked(given, way.zone)
+        key = how.get("idempotency_key", "")
+        # Who asks again under a key is told what became of it, also when the time has come meanwhile.
+        known = await self._effects.of_key(company_id, key) if key else None
+        if known is None and not how.get("anyway"):
+            refuse_past(values["at"], self._clock.now())
         action = ACTIONS[kind]
         perform = await self._performer(way, company_id, partner, action, values, subject_of(company, how))
         request = {"action": action, **plain({**values, "at": values["at"].astimezone(dt.UTC)})}
@@ -343,9 +365,8 @@ class BookingService:
 
         def also(session: Session, row: EffectRow) -> None:
             made.append(row.id)
-            session.add(
-                booking_of(row, kind, way.route, way.integration, way.zone.key, milliseconds(values["at"]))
-            )
+            # One that never left and is tried again takes the place of what it was.
+            session.merge(booking_of(row, kind, way, milliseconds(values["at"])))
 
         def look() -> str:
             return (
@@ -387,30 +408,25 @@ class BookingService:
         if reads and way.direct is not None:
             order = Order(params, subject=subject, params=params)
             answer = await way.direct.ask(action, order)
-            return Execution("", partner, action, EffectState.DONE, way.route, False, result=answer)
+            return Execution("", partner, action, EffectState.DONE, way.route, way.simulated, result=answer)
         perform = await self._performer(way, company_id, partner, action, params, subject)
         request = {"action": action, "params": plain(params)}
         intent = _intent(f"{EFFECT}.{action}", partner, company_id, way, request, how)
 
+        begun: list[str] = []
+
+        def also(session: Session, row: EffectRow) -> None:
+            begun.append(row.id)
+
         def look() -> str:
             if was is None:
-                return "Look at the partner's before ordering it again"
+                order = f"callboard booking settle {begun[0][:8]} done (or failed)" if begun else ""
+                return order and f"Look at the partner's, then: {order}"
             return f"Look at the partner's, then: callboard booking settle {was.id[:8]} cancelled"
 
         what = f"the {clean_line(action)} was done"
-        row = await unsure(self._effects.once(intent, perform), what, look)
-        return Execution(
-            row.id,
-            partner,
-            action,
-            row.state,
-            way.route,
-            row.simulated,
-            row.provider_id,
-            row.result,
-            row.error,
-            row.fresh,
-        )
+        row = await unsure(self._effects.once(intent, perform, also=also), what, look)
+        return execution_of(row, action, way.route)
 
     async def _performer(
         self,
@@ -449,7 +465,7 @@ class BookingService:
                     advice="Ask for free times again: callboard booking availability",
                     code="refused",
                 )
-            return deed_of(outcome, made_up=way.route is Route.SIMULATION)
+            return deed_of(outcome, made_up=way.simulated)
 
         return perform
 

@@ -37,6 +37,13 @@ class Way:
     gateway: Gateway | None = None
     policy: Policy | None = None
     """What requests on this way go through; None where it is simulated."""
+    pretended: bool = False
+    """Whether the partner that answers is a simulator on this machine."""
+
+    @property
+    def simulated(self) -> bool:
+        """Whether nothing is really booked."""
+        return self.route is Route.SIMULATION or self.pretended
 
 
 class Ways:
@@ -85,7 +92,15 @@ class Ways:
             return company_id, Way(
                 Route.GATEWAY, client.zone, name, found.info.id, gateway=client, policy=policy
             )
-        return company_id, Way(Route.DIRECT, client.zone, name, found.info.id, direct=client, policy=policy)
+        return company_id, Way(
+            Route.DIRECT,
+            client.zone,
+            name,
+            found.info.id,
+            direct=client,
+            policy=policy,
+            pretended=found.pretended,
+        )
 
     async def client(self, resolved: Resolved) -> DirectPartner | Gateway:
         """The client of an integration; another one once its address, settings or secret changed."""

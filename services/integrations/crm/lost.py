@@ -12,10 +12,10 @@ from typing import Any, Final
 from services.errors import Category, ServiceError
 from services.integrations.crm.model import CrmRecord, RecordKind, Stored
 from services.integrations.crm.port import CrmSystem
-from services.integrations.effects import GIVEN_UP_MS, EffectRow
+from services.integrations.effects import LONGEST_MS, EffectRow
 from services.resilience import Subject
 
-SURE_AFTER_MS: Final = 2 * GIVEN_UP_MS
+SURE_AFTER_MS: Final = 2 * LONGEST_MS
 """After which a record that is not found was never made: no attempt takes so long, and no search lags so."""
 SKEW_MS: Final = 120_000
 """How far the system's clock may be from ours."""
@@ -109,7 +109,7 @@ def _made_then(record: CrmRecord, change: EffectRow) -> bool:
     """Whether the record came about while the change was under way."""
     if record.created_at is None:
         return False
-    return change.created_at - SKEW_MS <= record.created_at <= change.created_at + GIVEN_UP_MS + SKEW_MS
+    return change.created_at - SKEW_MS <= record.created_at <= change.created_at + LONGEST_MS + SKEW_MS
 
 
 def _has(record: CrmRecord, request: Mapping[str, Any]) -> bool:

@@ -28,7 +28,14 @@ from services.integrations.crm.model import (
 )
 from services.integrations.crm.port import CrmSystem
 from services.integrations.crm.simulated import SimulatedCrm
-from services.integrations.effects import GIVEN_UP_MS, Deed, EffectRow, Effects, EffectState, Intent
+from services.integrations.effects import (
+    Deed,
+    EffectRow,
+    Effects,
+    EffectState,
+    Intent,
+    given_up_after,
+)
 from services.integrations.kept import KeptClients
 from services.integrations.model import Kind, Resolved
 from services.integrations.orders import Asking, Ordering, again, subject_of, unsure
@@ -216,11 +223,15 @@ class CrmService:
     async def changes(
         self, company: str = "", *, state: EffectState | None = None, limit: int = 50
     ) -> list[Change]:
-        """What was changed, the newest first. What a process that died left behind becomes `unknown` here."""
+        """What was changed, the newest first. What a process that died left behind becomes `unknown`."""
         company_id = await self._integrations.company_id(company) if company else None
-        await self._effects.give_up(EFFECT)
+        await self.give_up()
         rows = await self._effects.recent(EFFECT, company_id=company_id, state=state, limit=limit)
         return [_change(row) for row in rows]
+
+    async def give_up(self) -> int:
+        """Make `unknown` what a process that died left behind; how many changes."""
+        return len(await self._effects.give_up(EFFECT, older_than_ms=given_up_after(self._timeout)))
 
     async def change(self, change_id: str) -> Change:
         """One change by its id or the unique beginning of it. Raises UsageError."""
@@ -266,10 +277,10 @@ class CrmService:
     async def _looked_up(self, row: EffectRow, actor: str) -> tuple[str, Deed | None]:
         """Who was asked of a change and what it found. Raises ServiceError where nobody can tell."""
         now = self._clock.now()
-        if row.state is EffectState.INTENDED and now - row.updated_at < GIVEN_UP_MS:
+        if row.state is EffectState.INTENDED and now - row.updated_at < given_up_after(self._timeout):
             raise UsageError(
                 f"Change {row.id[:8]} may still be under way",
-                advice="Ask again in a quarter of an hour",
+                advice="Ask again in a few minutes",
                 code="under_way",
             )
         resolved = await again(

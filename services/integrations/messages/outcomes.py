@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Final
 
 from services.errors import ServiceError
-from services.integrations.effects import EffectRow, EffectState
+from services.integrations.effects import NOT_SENT, EffectRow, EffectState
 from services.integrations.messages.model import MessageState, Report
 from services.integrations.messages.port import error_info
 from services.model import ErrorInfo
@@ -18,7 +18,9 @@ def told(effect: EffectRow) -> Report:
     """What a failed or uncertain order makes of its message."""
     error = effect.error or ErrorInfo("transient", "It is not known what became of it", "")
     if effect.state is EffectState.FAILED:
-        return Report(MessageState.FAILED, detail=error.message, error=error)
+        # Under its key it may be tried again: each try is a step of its own.
+        step = f"not sent/{effect.attempts}" if NOT_SENT in effect.result else ""
+        return Report(MessageState.FAILED, detail=error.message, error=error, dedup=step)
     # Its own advice may be to try again, which is for what certainly did not happen.
     return Report(MessageState.UNKNOWN, detail=error.message, error=replace(error, advice=MAYBE_SENT))
 

@@ -145,7 +145,8 @@ class MessageService:
             return Deed(report.provider_id, said, report.simulated or resolved.pretended)
 
         def begin(session: Session, effect: EffectRow) -> None:
-            store.insert(session, replace(order, id=effect.id), resolved, company_id, resend_of)
+            own = replace(order, id=effect.id)
+            store.insert(session, own, resolved, company_id, resend_of, effect.attempts)
             _journal(session, order, info, actor, resend_of)
 
         def end(session: Session, effect: EffectRow) -> None:

@@ -29,11 +29,13 @@ from services.storage.tables import Company, Message, MessageEvent
 _LONGEST_REMARK: Final = 1_000
 
 
-def insert(session: Session, order: Order, by: Resolved, company_id: int, resend_of: str) -> None:
-    """The message before it is handed over."""
+def insert(
+    session: Session, order: Order, by: Resolved, company_id: int, resend_of: str, attempt: int = 1
+) -> None:
+    """The message before it is handed over; one that never left takes the place of what it was."""
     info = by.info
     template = json.dumps(order.template.as_dict(), ensure_ascii=False) if order.template else ""
-    session.add(
+    session.merge(
         Message(
             id=order.id,
             effect_id=order.id,
@@ -55,7 +57,8 @@ def insert(session: Session, order: Order, by: Resolved, company_id: int, resend
         )
     )
     session.flush()
-    _note(session, order.id, order.created_at, MessageState.QUEUED, "send", "", "queued")
+    key = "queued" if attempt == 1 else f"queued/{attempt}"
+    _note(session, order.id, order.created_at, MessageState.QUEUED, "send", "", key)
 
 
 def apply(

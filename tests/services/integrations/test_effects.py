@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import os
 import signal
@@ -13,13 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlmodel import Session, select
 
 from services.errors import Category, ServiceError, UsageError
+from services.integrations.certainty import was_never_sent
 from services.integrations.effects import (
     GIVEN_UP_MS,
+    NOT_SENT,
     Deed,
     EffectRow,
     Effects,
@@ -242,6 +245,115 @@ async def test_a_policy_tells_of_every_attempt() -> None:
         await policy.run(fail, write=True, idempotency_key="k")
     assert caught.value.earlier == (failures[0],)
     assert is_uncertain(caught.value)
+
+
+NEVER_SENT = ("limited", "breaker_open", "unreachable", "no_key", "certificate", "tls")
+
+
+def booking_again(session: Session, row: EffectRow) -> None:
+    """As the services do: what was written before is taken over."""
+    known = session.exec(select(Booking).where(Booking.effect_id == row.id)).first()
+    if known is None:
+        booking_of(session, row)
+    else:
+        known.state = row.state.value
+        session.add(known)
+
+
+def test_only_what_never_left_may_be_tried_again() -> None:
+    assert all(was_never_sent(ServiceError("no", code=code)) for code in NEVER_SENT)
+    assert was_never_sent(earlier(ServiceError("no", code="breaker_open"), DOWN, DOWN))
+    assert not was_never_sent(earlier(ServiceError("no", code="breaker_open"), DOWN, BUSY))
+    assert not was_never_sent(earlier(ServiceError("no", code="limited"), LATE))
+    assert not any(was_never_sent(each) for each in (LATE, BUSY, ServiceError("no", code="refused")))
+    # An earlier step of the order was refused, the order itself never left.
+    assert was_never_sent(NotDone.because(DOWN))
+    assert not was_never_sent(NotDone.because(ServiceError("no", code="refused")))
+
+
+@pytest.mark.parametrize("code", NEVER_SENT)
+async def test_what_never_left_does_not_use_its_key_up(
+    effects: Effects, database: Database, code: str
+) -> None:
+    deeds = Deeds(ServiceError("no", code=code))
+    with pytest.raises(ServiceError):
+        await effects.once(INTENT, deeds, also=booking_again, ended=booking_ended)
+    (failed,) = await effects.recent("booking")
+    assert (failed.state, failed.result[NOT_SENT]) == (EffectState.FAILED, code)
+    again = await effects.once(INTENT, deeds, also=booking_again, ended=booking_ended)
+    assert (again.state, again.id, again.attempts, again.error) == (EffectState.DONE, failed.id, 2, None)
+    assert again.fresh
+    assert NOT_SENT not in again.result
+    assert await bookings(database) == ["done"]
+    assert not (await effects.once(INTENT, deeds)).fresh
+    assert deeds.done == [failed.id, failed.id]
+
+
+async def test_of_many_that_try_again_at_once_one_performs(
+    database: Database, where: DatabaseLocation
+) -> None:
+    second = await Database.open(where)
+    try:
+        deeds = Deeds(ServiceError("no room", code="limited"))
+        both = [effects_on(database, owner="a"), effects_on(second, owner="b")]
+        with pytest.raises(ServiceError):
+            await both[0].once(INTENT, deeds)
+        rows = await asyncio.gather(*(both[n % 2].once(INTENT, deeds) for n in range(12)))
+        assert len(deeds.done) == 2
+        assert sum(row.fresh for row in rows) == 1
+    finally:
+        await second.aclose()
+
+
+async def test_another_request_may_not_take_the_key_of_one_that_never_left(effects: Effects) -> None:
+    with pytest.raises(ServiceError):
+        await effects.once(INTENT, Deeds(DOWN))
+    other = Intent("booking", "key-1", "opentable", company_id=1, request={"party_size": 3})
+    with pytest.raises(UsageError, match="was used for another request"):
+        await effects.once(other, Deeds())
+
+
+_ENDS: dict[str, BaseException | None] = {
+    "done": None,
+    "refused": ServiceError("no", code="refused"),
+    "late": LATE,
+    "cancelled": asyncio.CancelledError(),
+    "late, then limited": earlier(ServiceError("no", code="limited"), LATE),
+    "late, then nobody": earlier(ServiceError("no", code="unreachable"), DOWN, LATE),
+    "interrupted step": NotDone.because(ServiceError("no", code="refused")),
+    **{code: ServiceError("no", code=code) for code in NEVER_SENT},
+}
+
+
+_KEYS = itertools.count()
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(ends=st.lists(st.sampled_from(sorted(_ENDS)), min_size=1, max_size=6))
+async def test_whatever_comes_one_key_reaches_the_other_side_once(
+    database: Database, ends: list[str]
+) -> None:
+    """Tried again only after what never left; everything else is the last that is done under the key."""
+    key = f"key-{next(_KEYS)}"
+    effects = effects_on(database, owner=key)
+    heard = asked = 0
+
+    async def perform(row: EffectRow) -> Deed:
+        nonlocal heard, asked
+        end = ends[asked]
+        asked += 1
+        heard += end not in NEVER_SENT
+        failure = _ENDS[end]
+        if failure is not None:
+            raise failure
+        return Deed("R")
+
+    for _ in ends:
+        with contextlib.suppress(ServiceError, asyncio.CancelledError):
+            await effects.once(Intent("booking", key, "opentable"), perform)
+    never = len(list(itertools.takewhile(lambda end: end in NEVER_SENT, ends)))
+    assert asked == min(len(ends), never + 1)
+    assert heard == (never < len(ends))
 
 
 async def test_rows_that_belong_to_an_effect_are_written_with_it(

@@ -14,6 +14,7 @@ from services.events import BookingsChanged
 from services.integrations.bookings import BookingService, BookingState, Route
 from services.integrations.effects import EffectState
 from services.integrations.registry import Kind
+from services.resilience import Limits
 from services.storage import Database, DatabaseLocation
 from tests.services.integrations.bookings.conftest import connect
 from tests.support.integrating import Bench
@@ -74,7 +75,7 @@ async def test_a_table_is_found_reserved_and_cancelled(opentable: BookingService
     )
     assert booking.state is BookingState.CONFIRMED
     assert booking.route is Route.DIRECT
-    assert not booking.simulated
+    assert booking.simulated  # who answers stands on this machine
     assert booking.provider_id.startswith("1038007-")
     assert booking.starts_at == 1_803_925_800_000
     assert booking.timezone == "Europe/Berlin"
@@ -577,3 +578,80 @@ async def test_the_same_on_postgresql(postgres_url: str, simulator: RunningSimul
     ]
     await bench.aclose()
     await database.aclose()
+
+
+# Times that are past, keys of what never left, other orders that nobody answered
+
+PAST = {**TABLE, "at": "2026-09-20T19:30"}
+
+
+async def test_a_time_that_is_past_is_refused_unless_it_is_meant(
+    opentable: BookingService, bench: Bench
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        await opentable.create_reservation("acme", "opentable", **PAST)
+    assert caught.value.message == ("2026-09-20 19:30 Europe/Berlin is past: it is 2026-09-21 16:13 now"), (
+        caught.value.message
+    )
+    assert "--anyway" in caught.value.advice
+    with pytest.raises(UsageError, match="is past"):
+        await opentable.execute_integration("acme", "opentable", "reserve", PAST)
+    assert await opentable.list() == []
+    key = {"idempotency_key": "k-1"}
+    booking = await opentable.create_reservation("acme", "opentable", **PAST, anyway=True, **key)  # type: ignore[arg-type]
+    # Who asks again under the key is told of it, whatever the time is now.
+    again = await opentable.create_reservation("acme", "opentable", **PAST, **key)  # type: ignore[arg-type]
+    assert (again.id, again.fresh) == (booking.id, False)
+    now = await opentable.create_reservation("acme", "opentable", **{**TABLE, "at": "2026-09-21T16:13+02:00"})
+    assert now.state is BookingState.CONFIRMED
+
+
+async def test_a_booking_that_never_left_is_made_with_the_same_key(
+    opentable: BookingService, bench: Bench
+) -> None:
+    policy = bench.policies.of("opentable (acme)")
+    policy.limiter = bench.policies.limiter(account=Limits(minute=2))  # the lock and the reservation
+    await opentable.create_reservation("acme", "opentable", **{**TABLE, "at": "2027-03-01T18:00"})
+    with pytest.raises(ServiceError) as caught:
+        await opentable.create_reservation("acme", "opentable", **TABLE, idempotency_key="k-1")
+    assert caught.value.code == "limited"
+    (failed,) = await opentable.list(state=BookingState.FAILED)
+    bench.clock.advance(seconds=61)
+    made = await opentable.create_reservation("acme", "opentable", **TABLE, idempotency_key="k-1")
+    assert (made.id, made.state, made.error) == (failed.id, BookingState.CONFIRMED, None)
+    assert len(await opentable.list()) == 2
+
+
+async def test_another_order_that_is_not_heard_is_settled(
+    gateway: BookingService, simulator: RunningSimulator
+) -> None:
+    await simulator.fault("drop:at=body:bookings:write")
+    with pytest.raises(ServiceError) as caught:
+        await gateway.execute_integration("acme", "opentable", "send_menu", {"to": "ann"}, actor="ann")
+    await simulator.clear_faults()
+    assert caught.value.code == "unknown_outcome"
+    (action,) = await gateway.actions.list(state=EffectState.UNKNOWN)
+    assert (action.action, action.partner, action.company) == ("send_menu", "opentable", "acme")
+    assert f"callboard booking settle {action.id[:8]} done" in caught.value.advice
+    with pytest.raises(UsageError, match="no action that begins"):
+        await gateway.actions.settle("zzz", done=True)
+    settled = await gateway.actions.settle(action.id[:8], done=True, provider_id="M-1", actor="ann")
+    assert (settled.state, settled.provider_id, settled.error) == (EffectState.DONE, "M-1", None)
+    with pytest.raises(UsageError, match="decided already"):
+        await gateway.actions.settle(action.id, done=False)
+    # Bookings themselves are settled as bookings.
+    await gateway.create_reservation("acme", "opentable", **TABLE)
+    assert len(await gateway.actions.list()) == 1
+
+
+async def test_a_booking_settled_as_cancelled_settles_its_cancellation(
+    gateway: BookingService, simulator: RunningSimulator
+) -> None:
+    booking = await gateway.create_reservation("acme", "opentable", **TABLE)
+    await simulator.fault("drop:at=body:bookings:write")
+    with pytest.raises(ServiceError, match="not known"):
+        await gateway.cancel(booking.id)
+    (cancellation,) = await gateway.actions.list()
+    assert cancellation.state is EffectState.UNKNOWN
+    await gateway.settle(booking.id, BookingState.CANCELLED, actor="ann")
+    assert (await gateway.actions.get(cancellation.id)).state is EffectState.DONE

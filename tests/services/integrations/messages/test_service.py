@@ -391,6 +391,35 @@ async def test_every_message_counts_for_company_and_user(world):
     assert (await sms(world, actor="bob")).state is SENDING
 
 
+async def test_a_message_that_never_left_is_sent_with_the_same_key(world):
+    await world.add_twilio()
+    policy = world.services.policies.of("twilio-sms (acme)")
+    policy.limiter = world.services.policies.limiter(user=Limits(minute=1))
+    await sms(world, actor="ann")
+    first = await sms(world, actor="ann", idempotency_key="k-1")
+    assert (first.state, first.error.category) == (FAILED, "rate_limit")
+    second = await sms(world, actor="ann", idempotency_key="k-1")
+    assert (second.id, second.state) == (first.id, FAILED)
+    world.clock.advance(seconds=61)
+    sent = await sms(world, actor="ann", idempotency_key="k-1")
+    assert (sent.id, sent.state, sent.error) == (first.id, SENDING, None)
+    assert sent.created_at == world.clock.now()
+    assert (await sms(world, actor="ann", idempotency_key="k-1")).state is SENDING
+    steps = [(step.state.value, step.source) for step in await world.messages.events(sent.id)]
+    assert steps == [
+        ("queued", "send"),
+        ("failed", "send"),
+        ("queued", "send"),
+        ("failed", "send"),
+        ("queued", "send"),
+        ("sending", "send"),
+    ]
+    assert len(await world.messages.list()) == 2
+    world.clock.advance(seconds=10)
+    await world.messages.look_at_due()
+    assert (await world.messages.get(sent.id)).state is not FAILED
+
+
 async def test_one_process_follows_one_message(world, tmp_path):
     await world.add_twilio()
     row = await sms(world)
