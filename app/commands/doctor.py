@@ -7,19 +7,21 @@ import os
 import shutil
 import sys
 from argparse import Namespace
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from app.output import ExitCode, emit_json, is_terminal, paint, terminal_width, write_line
-from services.errors import ServiceError
+from services.errors import ServiceError, UsageError
 from services.text import clean_line
 
 if TYPE_CHECKING:
     from app.parsing import Subparsers
     from app.paths import Paths
     from app.settings import Loaded
-    from services.health import Check, Finding, Host, Network, TerminalFacts
+    from services.health import Check, Configured, Finding, Host, Network, TerminalFacts
     from services.security import SecretStore
     from services.storage import DatabaseLocation
 
@@ -27,8 +29,9 @@ GLYPHS = {"ok": "●", "warn": "▲", "fail": "✗"}
 STYLES = {"ok": "green", "warn": "yellow", "fail": "red"}
 HOSTS_SECONDS = 1.5
 EXAMPLES = """\
-Checks versions, settings, secret store, database, audio, terminal, clock and network, and says what to
-do about each problem. Nothing is changed. Exit code 1 when something failed; warnings are 0.
+Checks versions, settings, secret store, database, Redis, integrations, audio, terminal, clock and network,
+and says what to do about each problem. Nothing is changed, and no service is asked with a key (integration
+test does that). Exit code 1 when something failed; warnings are 0.
 
 examples:
   callboard doctor
@@ -94,24 +97,34 @@ async def _examine() -> list[Finding]:
     loaded = read_settings(paths, os.environ)
     database = await asyncio.to_thread(_location, paths, loaded)
     try:
-        hosts = await in_daemon_thread(lambda: _hosts(database), HOSTS_SECONDS)
+        hosts, around = await in_daemon_thread(lambda: _stored(paths, database), HOSTS_SECONDS)
     except TimeoutError:  # a database that is silent is told by its own check
-        hosts = _hosts(None)
+        hosts, around = _stored(paths, None)
+    around += _environment(os.environ)
+    hosts += [each.host for each in around if each.host is not None]
     network = Network(hosts, os.environ, SystemClock())
     try:
-        return await examine(_checks(paths, loaded, database, network))
+        return await examine(_checks(paths, loaded, database, network, around))
     finally:
         await network.aclose()
 
 
-def _checks(paths: Paths, loaded: Loaded, database: DatabaseLocation | None, network: Network) -> list[Check]:
+def _checks(
+    paths: Paths,
+    loaded: Loaded,
+    database: DatabaseLocation | None,
+    network: Network,
+    around: list[Configured],
+) -> list[Check]:
     from app import __version__
     from services import health
+    from services.clock import SystemClock
     from services.health import Check
 
     facts = _terminal_facts()
     package = Path(__file__).resolve().parent.parent
-    secrets = health.SecretsCheck(partial(_open_secrets, paths, loaded), paths.secrets_file)
+    open_secrets = _Once(partial(_open_secrets, paths, loaded))
+    secrets = health.SecretsCheck(open_secrets, paths.secrets_file)
     keyring_advice = 'Answer the window that asks for its password, or set secret_store = "file"'
     writes = not sys.dont_write_bytecode
     checks = [
@@ -123,8 +136,11 @@ def _checks(paths: Paths, loaded: Loaded, database: DatabaseLocation | None, net
     if database is not None:
         slow = "Check that the database server answers, or that the disk does"
         checks.append(Check("database", health.DatabaseCheck(database), slow))
+    if loaded.settings.redis_url:
+        checks.append(Check("redis", partial(health.redis, loaded.settings.redis_url, SystemClock())))
     return [
         *checks,
+        Check("integrations", health.IntegrationsCheck(around, open_secrets), keyring_advice),
         Check("audio", health.audio),
         Check("webrtc", health.webrtc),
         Check("terminal", partial(health.terminal, facts, os.environ)),
@@ -175,28 +191,69 @@ def _location(paths: Paths, loaded: Loaded) -> DatabaseLocation | None:
         return None
 
 
-def _hosts(database: DatabaseLocation | None) -> list[Host]:
-    """The addresses of the connections in the database, and each vendor's own."""
-    from services.health import Host
-    from services.providers import DEFAULT_BASE_URLS, VENDOR_NAMES
+class _Once:
+    """Opens the secret store for all checks: deriving its key takes its time, a keyring may ask."""
+
+    def __init__(self, work: Callable[[], Awaitable[SecretStore]]) -> None:
+        self._work = work
+        self._task: asyncio.Task[SecretStore] | None = None
+
+    async def __call__(self) -> SecretStore:
+        if self._task is None:
+            self._task = asyncio.ensure_future(self._work())
+        return await asyncio.shield(self._task)
+
+
+def _stored(paths: Paths, database: DatabaseLocation | None) -> tuple[list[Host], list[Configured]]:
+    """The addresses of connections and the integrations of the database; takes its time."""
+    from services.health.integrated import QUERY, stored
+    from services.integrations.adapters import adapters_of
     from services.storage import Reader
 
-    rows: list[tuple[str, str]] = []
+    connections: list[tuple[Any, ...]] = []
+    integrations: list[tuple[Any, ...]] = []
     if database is not None:
         reader = Reader(database)
         try:
-            found = reader.rows("SELECT DISTINCT provider, base_url FROM connection WHERE base_url <> ''")
-            rows = [(str(provider), str(url)) for provider, url in found]
+            query = "SELECT DISTINCT provider, base_url FROM connection WHERE base_url <> ''"
+            connections, integrations = reader.rows(query), reader.rows(QUERY)
         except ServiceError:
-            rows = []  # the database's own check says what is wrong with it
+            pass  # the database's own check says what is wrong with it
         finally:
             reader.close()
+    adapters = adapters_of(partners=paths.data_dir / "partners") if integrations else dict
+    hosts = _hosts([(str(provider), str(url)) for provider, url in connections])
+    return hosts, stored(integrations, adapters())
+
+
+def _hosts(rows: list[tuple[str, str]]) -> list[Host]:
+    """The addresses of the connections, and each vendor's own."""
+    from services.health import Host
+    from services.providers import DEFAULT_BASE_URLS, VENDOR_NAMES
+
     names = {provider.value: name for provider, name in VENDOR_NAMES.items()}
     hosts = [Host(names.get(provider, provider), url, used=True) for provider, url in rows]
     for vendor, url in DEFAULT_BASE_URLS.items():
         if all(host.url.rstrip("/") != url for host in hosts):
             hosts.append(Host(VENDOR_NAMES[vendor], url))
     return hosts
+
+
+def _environment(environ: Mapping[str, str]) -> list[Configured]:
+    """The services that the environment names; one that is named wrongly is told as that."""
+    from app.runtime import GATEWAYS, gateways
+    from services.health import Configured
+
+    found = []
+    for kind, name in GATEWAYS.items():
+        given = {key: environ.get(key, "") for key in (f"{name}_URL", f"{name}_KEY")}
+        common = Configured(f"{name}_URL", kind, "the environment", key="key")
+        try:
+            for gateway in gateways(given).values():
+                found.append(replace(common, url=gateway.url, given=bool(gateway.key)))
+        except UsageError as error:
+            found.append(replace(common, problem=error.message.removeprefix(f"{name}_URL: ")))
+    return found
 
 
 def _terminal_facts() -> TerminalFacts:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from services.health.data import DatabaseCheck, SecretsCheck
     from services.health.doctor import Check, Finding, Level, examine, worst
+    from services.health.integrated import Configured, IntegrationsCheck, redis
     from services.health.machine import (
         TerminalFacts,
         audio,
@@ -25,11 +26,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Check",
+    "Configured",
     "DatabaseCheck",
     "Finding",
     "HealthOptions",
     "HealthService",
     "Host",
+    "IntegrationsCheck",
     "Level",
     "Network",
     "SecretsCheck",
@@ -39,6 +42,7 @@ __all__ = [
     "colours",
     "examine",
     "locale",
+    "redis",
     "terminal",
     "versions",
     "webrtc",
@@ -49,6 +53,7 @@ _HOMES = {
     "doctor": ("Check", "Finding", "Level", "examine", "worst"),
     "machine": ("TerminalFacts", "audio", "bytecode", "colours", "locale", "terminal", "versions", "webrtc"),
     "data": ("DatabaseCheck", "SecretsCheck"),
+    "integrated": ("Configured", "IntegrationsCheck", "redis"),
     "reach": ("Host", "Network"),
     "service": ("HealthOptions", "HealthService"),
 }

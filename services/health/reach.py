@@ -6,6 +6,7 @@ Each host is asked once (HEAD, without a key); network and clock share the answe
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -23,7 +24,10 @@ _PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY")
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """An address to try; `used` when a connection depends on it, so that its absence is a failure."""
+    """An address to try; `used` when something configured depends on it, so that its absence is a failure.
+
+    `tcp://HOST:PORT` is connected to, everything else is asked over HTTP.
+    """
 
     name: str
     url: str
@@ -60,7 +64,7 @@ class Network:
         """One finding for each host, and one for the proxies where some are set."""
         findings = [_finding(answer) for answer in await self._answers()]
         proxies = {name: self._environ.get(name) or self._environ.get(name.lower()) for name in _PROXIES}
-        seen = [f"{name}={_without_user(value)}" for name, value in proxies.items() if value]
+        seen = [f"{name}={without_user(value)}" for name, value in proxies.items() if value]
         if seen:
             advice = "If a host cannot be reached, check these first"
             findings.append(Finding("proxy", Level.OK, ", ".join(seen), advice))
@@ -116,7 +120,7 @@ _SILENT = ("no answer in time", "Check the network, the name server and the fire
 
 def _finding(answer: _Answer) -> Finding:
     name = f"network: {answer.host.name}"
-    target = _without_user(answer.host.url)
+    target = without_user(answer.host.url)
     if not answer.problem:
         return Finding(name, Level.OK, f"{target} reached")
     level = Level.FAIL if answer.host.used else Level.WARN
@@ -127,13 +131,17 @@ def _head(host: Host, clock: Clock, time_limit: float) -> _Answer:
     """Ask with the library that the clients use: same proxies, same trusted certificates."""
     import httpx
 
-    local = urlsplit(host.url).hostname in ("127.0.0.1", "localhost", "::1")
+    parts = urlsplit(host.url)
+    local = parts.hostname in ("127.0.0.1", "localhost", "::1")
     try:
+        if parts.scheme == "tcp":
+            socket.create_connection((parts.hostname or "", parts.port or 0), time_limit).close()
+            return _Answer(host)
         with httpx.Client(timeout=time_limit, trust_env=not local) as client:
             before = clock.now()
             answer = client.head(host.url)
             middle = (before + clock.now()) / 2000
-    except httpx.TimeoutException:
+    except (httpx.TimeoutException, TimeoutError):
         return _Answer(host, *_SILENT)
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
         return _Answer(host, *_explain(error))
@@ -166,7 +174,7 @@ def _explain(error: BaseException) -> tuple[str, str]:
     return "cannot be reached", "Check the network, the proxies and the address"
 
 
-def _without_user(url: str) -> str:
+def without_user(url: str) -> str:
     """The URL without the name and password it may carry."""
     scheme, separator, rest = url.partition("://")
     return f"{scheme}{separator}{rest.rpartition('@')[2]}" if separator else url.rpartition("@")[2]
