@@ -265,6 +265,7 @@ class Services(OutsideServices):
         await self.schedule.start()
         await self.calls.start_care()
         await self.messages.start()
+        self.order_care.start()
         if self.options.health:
             await self.health.start()
 

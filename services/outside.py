@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from services.demo import Demo
     from services.health.service import HealthService
     from services.integrations.bookings import BookingService
+    from services.integrations.care import OrderCare
     from services.integrations.crm import CrmService
     from services.integrations.effects import Effects
     from services.integrations.knowledge import KnowledgeService
@@ -142,6 +143,16 @@ class OutsideServices:
         )
 
     @cached_property
+    def order_care(self) -> OrderCare:
+        from services.integrations.care import OrderCare
+
+        return OrderCare(
+            self.effects,
+            {"booking": lambda: self.bookings.give_up(), "crm": lambda: self.crm.give_up()},
+            timeout=self.options.request_timeout_seconds,
+        )
+
+    @cached_property
     def orchestrator(self) -> Orchestrator:
         from services.integrations.llm import Orchestrator
 
@@ -207,6 +218,6 @@ class OutsideServices:
 
     async def close_outside(self) -> None:
         """Close those that were built, first what asks the others."""
-        for name in ("health", "orchestrator", "messages", "bookings", "crm", "knowledge"):
+        for name in ("order_care", "health", "orchestrator", "messages", "bookings", "crm", "knowledge"):
             if name in self.__dict__:
                 await getattr(self, name).aclose()
