@@ -276,10 +276,24 @@ class CheckPane(Pane):
                     ),
                 )
             )
-        self.incidents.empty = [("No trouble in this time", Tone.OK)]
+        self.incidents.empty = [self._no_incident()]
         self._incidents = {each.id: each for each in incidents}
         self.incidents.set_rows(rows)
         self.incident.redraw()
+
+    def _no_incident(self) -> Piece:
+        """Why nothing is listed: a failure that was over at once is in the figures and is no incident."""
+        whole, check = self.history.whole, self.check
+        if check is None or not whole.probes:
+            return "No incident in this time", Tone.MUTED
+        if not whole.down and not whole.degraded:
+            return "No trouble in this time", Tone.OK
+        if check.failures:
+            failed = f"{check.failures} of {check.failure_threshold}"
+            return f"No incident yet: {failed} failures in a row", Tone.LOOK
+        if whole.down and check.failure_threshold > 1:
+            return f"No incident: never {check.failure_threshold} failures in a row", Tone.MUTED
+        return "No incident was kept of it", Tone.MUTED
 
     @on(LineTable.Moved)
     def _moved(self, event: LineTable.Moved) -> None:

@@ -133,13 +133,18 @@ class HistoryLines(Lines):
                 pieces.append((sign, each.tone))
         return pieces
 
-    def _figures(self) -> list[Piece]:
-        """Of the periods themselves: columns may repeat them."""
+    @property
+    def whole(self) -> Bin:
+        """All of the time in one, from the periods themselves: columns may repeat them."""
         first = self._now - self._hours * 3_600_000
         whole = Bin()
         for point in self._points:
             if point.start + point.length_ms > first:
                 whole.add(point)
+        return whole
+
+    def _figures(self) -> list[Piece]:
+        whole = self.whole
         bad = [(f"  {whole.down:,} failed", Tone.ACT)] if whole.down else []
         slow = [(f"  {whole.degraded:,} degraded", Tone.LOOK)] if whole.degraded else []
         share = percent(whole.share, self._glyphs)

@@ -20,7 +20,7 @@ from screens.health_detail import CheckPane
 from screens.health_dialogs import BreakerDialog, EndMaintenanceDialog, MaintenanceDialog
 from services.errors import ServiceError
 from services.events import AlertRaised, CallsChanged, HealthChanged
-from services.health.model import CheckView, HealthView, Overall, Window
+from services.health.model import CheckView, HealthView, HistoryPoint, Overall, Window
 from services.resilience import BreakerState, BreakerView
 from tests.support.console import console, home, opened, screen_lines, screen_text, settled, until
 from tests.support.fake_health import (
@@ -656,7 +656,34 @@ async def test_a_check_without_a_past() -> None:
         await on_health(pilot)
         await pilot.press("enter", "tab")
         await until(pilot, lambda: "nothing was measured in this time" in screen_text(pilot))
-        assert "No trouble in this time" in screen_text(pilot)
+        assert "No incident in this time" in screen_text(pilot)
+
+
+@pytest.mark.parametrize(
+    ("down", "failing", "told"),
+    [
+        (0, 0, "No trouble in this time"),
+        (1, 0, "No incident: never 2 failures in a row"),
+        (1, 1, "No incident yet: 1 of 2 failures in a row"),
+    ],
+)
+async def test_a_failure_that_was_no_incident_is_told_as_that(down: int, failing: int, told: str) -> None:
+    services = watching(healthy())
+    for check in services.health.shown.checks:
+        services.health.change(check.id, failures=failing)
+
+    async def history(*given: Any) -> list[HistoryPoint]:
+        return [HistoryPoint(NOON - 5 * MINUTE, 5 * MINUTE, 16, 0, down, 0, 100.0, 200.0)]
+
+    async def nothing(*given: Any, **more: Any) -> list[Any]:
+        return []
+
+    services.health.history = history  # type: ignore[method-assign]
+    services.health.incidents = nothing  # type: ignore[method-assign]
+    async with opened(services, (140, 44)) as pilot:
+        await on_health(pilot)
+        await pilot.press("enter", "tab")
+        await until(pilot, lambda: told in screen_text(pilot))
 
 
 # -- breaker and maintenance ----------------------------------------------------------------------

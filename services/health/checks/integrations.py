@@ -86,8 +86,7 @@ async def read(info: IntegrationInfo, service: IntegrationService, endpoints: En
         return Reading(HealthState.UP, IN_WORDS[info.adapter], "", facts=facts)
     found = await service.check(info)
     if found.error is None:
-        told = facts if not found.detail else (*facts, ("found", found.detail))
-        return Reading(HealthState.UP, found.detail or "answers", "", "", float(found.took_ms), told)
+        return Reading(HealthState.UP, found.detail or "answers", "", "", float(found.took_ms), facts)
     if found.code in UNTESTABLE:
         return await _from_outside(info, endpoints, facts)
     category = Category(found.error.category)
