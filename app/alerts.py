@@ -1,4 +1,7 @@
-"""Tells who sits at this terminal of an alert: a message, the bell, the desktop if they look elsewhere."""
+"""Tells who sits at this terminal of an alert: a message, the bell, the desktop unless they look here.
+
+A terminal that never says whether it has the focus gets every notification: one too many is better than none.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ class Alerts:
         self._app.tell(text, "" if alert.over else "4 shows why", failed=not alert.over)
         if alert.bell:
             self._app.bell()
-        if alert.desktop and not self._app.app_focus:
+        if alert.desktop and not self._app.looked_at:
             self.write(notification(f"Callboard: {text}", os.environ))
 
     def write(self, sequence: str) -> None:

@@ -11,12 +11,12 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import events
-from textual.app import App
 from textual.screen import Screen
 from textual.worker import Worker, WorkerState
 
 from app.paths import stylesheet
 from app.pulse import Pulse
+from app.telling import Telling
 from app.terminal import (
     HANGUP_CODE,
     end_without_fail,
@@ -33,7 +33,6 @@ from screens.glyphs import ASCII, UNICODE
 from screens.ports import Secrets, Services
 from screens.theme import DARK, FALLBACKS, LIGHT, PLAIN, THEMES, draw_plainly, theme_name
 from services.errors import ServiceError, VaultLocked
-from services.text import clean
 
 if TYPE_CHECKING:
     from textual.command import Provider
@@ -50,7 +49,7 @@ def _provider() -> type[Provider]:
     return ActionProvider
 
 
-class Callboard(App[str], inherit_bindings=False):
+class Callboard(Telling, inherit_bindings=False):
     """Built around a container of services; opens with the agents screen."""
 
     TITLE = "Callboard"
@@ -163,12 +162,6 @@ class Callboard(App[str], inherit_bindings=False):
                 self.tell_error(error)
 
         self.run_worker(guarded(), group=group, exit_on_error=False)
-
-    def tell(self, message: str, advice: str = "", *, failed: bool = False) -> None:
-        text = clean(f"{message}\n{advice}" if advice else message)
-        self.notify(
-            text, severity="error" if failed else "information", markup=False, timeout=8 if failed else 4
-        )
 
     def tell_error(self, error: BaseException) -> None:
         """Say what went wrong and what to do; what nobody expected goes to a redacted report as well."""

@@ -35,9 +35,11 @@ class Pulse:
         self._waiting: asyncio.TimerHandle | None = None
         self._context: contextvars.Context | None = None
         self._flushing: asyncio.Task[None] | None = None
+        self._polling: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._warming = asyncio.Lock()
         self._warm = False
+        self._begun = False
 
     def start(self) -> None:
         """After the first frame: the cards, then everything that is slow to import."""
@@ -70,18 +72,23 @@ class Pulse:
         self._show(Changes(everything=True, status=True, sync=True))
         gc.enable()
         gc.freeze()
-        try:
-            await self.ready()
-            await self._app.look_at_secrets()
-            await self._app.services.start_background()
-        except ServiceError as error:
-            self.live.next_at = None
-            self.live.mark_status()
-            self._app.tell_error(error)
+        await self._begin()
         gc.freeze()  # the heavy imports and what was read: a later collection need not walk through them
         self._app.set_timer(SETTLED, gc.freeze, name="settled")
         self._app.set_interval(POLL, self._poll, name="elsewhere")
         self._app.started()
+
+    async def _begin(self) -> None:
+        """Load what is slow and start what works by itself."""
+        try:
+            await self.ready()
+            await self._app.look_at_secrets()
+            await self._app.services.start_background()
+            self._begun = True
+        except ServiceError as error:
+            self.live.next_at = None
+            self.live.mark_status()
+            self._app.tell_error(error)
 
     # -- flushing ---------------------------------------------------------------------------------
 
@@ -125,11 +132,23 @@ class Pulse:
                 return
 
     def _poll(self) -> None:
-        async def look() -> None:
-            if await self._app.services.agents.changed_elsewhere():
-                self.live.mark_all()
+        if self._polling is None or self._polling.done():  # a database that hangs is asked once at a time
+            self._polling = self.own(self._look)
 
-        self.own(look)
+    async def _look(self) -> None:
+        """Read what others wrote. A database that is away is told once, and marked until it is back."""
+        try:
+            changed = await self._app.services.agents.changed_elsewhere()
+        except ServiceError as error:
+            if self.live.fail(error):
+                advice = "What is shown is stale until it answers; it is asked again by itself"
+                self._app.tell(error.message, advice, failed=True)
+                self._show(Changes(status=True))
+            return
+        if changed:
+            self.live.mark_all()
+        if self.live.answered() and not self._begun:
+            await self._begin()
 
     def own(self, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
         """Run it as a task that ends with the app and whose failure is not lost."""

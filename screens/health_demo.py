@@ -95,7 +95,7 @@ class BreakDialog(Dialog[str]):
         yield Static("", id="consequence", classes="about")
 
     def on_mount(self) -> None:
-        self.query_one(Choice).focus()
+        self.set_focus(self.query_one(Choice))  # not `focus()`: the next key may be here
         self._tell_consequence()
 
     @property
@@ -136,7 +136,7 @@ class MendDialog(Dialog[str]):
         yield Deciding(["let it answer again"], ident="way")
 
     def on_mount(self) -> None:
-        self.query_one(Choice).focus()
+        self.set_focus(self.query_one(Choice))  # not `focus()`: the next key may be here
 
     def action_switch(self) -> None:
         async def switch() -> None:

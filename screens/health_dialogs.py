@@ -131,7 +131,7 @@ class BreakerDialog(Dialog[str]):
         breaker = self._check.breaker
         if breaker is not None and breaker.state is BreakerState.CLOSED:
             choice.action_turn(1)
-        choice.focus()
+        self.set_focus(choice)  # not `focus()`, which waits its turn: the next key may be here
         self._tell_consequence()
 
     @on(Choice.Changed)

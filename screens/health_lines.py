@@ -24,7 +24,7 @@ from screens.textfit import cut, display, width_of
 from screens.when import clock_time
 from screens.widgets.line import Line, Piece
 from screens.widgets.lines import Lines, Row
-from services.health.model import CheckView, HealthView
+from services.health.model import CheckView, HealthState, HealthView
 
 if TYPE_CHECKING:
     from screens.health import HealthScreen
@@ -99,9 +99,9 @@ class WhyLine(Line):
 
     def pieces(self, width: int) -> tuple[Sequence[Piece], Sequence[Piece]]:
         host = self._host
-        if host.live.failure:
-            return [(f" {host.glyphs.failed} {display(host.live.failure)}", Tone.ACT)], []
         check = host.current
+        if host.live.failure and (check is None or check.state is HealthState.UP):
+            return [(f" {host.glyphs.failed} {display(host.live.failure)}", Tone.ACT)], []
         if check is None:
             return [], []
         now, elapsed = host.services.clock.now(), host.elapsed

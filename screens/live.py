@@ -82,7 +82,9 @@ class Live:
         self.board = Board()
         self.sync: LiveSync | None = None
         self.failure = ""
-        """Why the mirror could not be read, or empty."""
+        """Why the database cannot be read, or empty. What was read before stays, and is stale."""
+        self.failed_at = 0
+        """Since when, while there is a failure."""
         self.offline = False
         self.next_at: int | None = None
         self.secret_label = ""
@@ -117,11 +119,21 @@ class Live:
             return self.sync.run_id
         return None
 
-    def fail(self, error: ServiceError) -> None:
-        """The mirror could not be read: say so where the cards would be."""
+    def fail(self, error: ServiceError) -> bool:
+        """The database could not be read: say so until it can. Returns whether that is news."""
+        news = not self.failure
+        if news:
+            self.failed_at = self.services.clock.now()
         self.failure = sentence(error.message, error.advice)
         if not self.board.cards:
             self.board.loaded = False
+        return news
+
+    def answered(self) -> bool:
+        """The database answers: if it had failed, everything is read again. Returns whether it had."""
+        if self.failure:
+            self.mark_all()
+        return bool(self.failure)
 
     def mark_all(self) -> None:
         """Somebody else wrote: read the whole mirror again at the next flush, and the calls."""
@@ -172,7 +184,7 @@ class Live:
         """Re-read what is dirty. Raises what the reads raise."""
         ids, whole, changes = self._ids, self._all, self._changes
         self._ids, self._all, self._changes = set(), False, Changes()
-        failed, self.failure = self.failure, ""
+        failed = self.failure
         if changes.sync:
             self.sync = self.services.sync.active
             changes.places.update(self.board.set_syncing(self.sync.reading if self.sync else ()))
@@ -185,9 +197,10 @@ class Live:
             changes.everything = places is None
             changes.places.update(places or ())
             changes.counts = changes.status = True
+            self.failure = ""
         else:
             await self._reread(ids, changes)
-        if failed:
+        if failed and not self.failure:
             changes.everything = True
         if changes.finished:
             self.last_sync_at = await self.services.agents.last_sync_at()

@@ -97,6 +97,10 @@ class TopBar(Line):
         live = self._live
         companies = live.board.companies
         facts: list[tuple[int, Piece]] = []  # rank, piece
+        if live.failure and live.board.loaded:
+            since = clock_time(live.failed_at, live.services.clock.now(), self._zone)
+            words = f"{self._glyphs.failed} stale{'' if narrow else ' since'} {since}"
+            facts.append((0, (words, Tone.ACT)))
         if live.calls and self.tells_call:
             call = self._call(live.calls[-1], room)
             self._links[call] = "app.go_call"
@@ -104,9 +108,9 @@ class TopBar(Line):
         if live.services.demo is not None:
             facts.append((0, (" DEMO ", "badge")))
         if len(companies) == 1:
-            facts.append((4, (cut(display(next(iter(companies))), 24), Tone.PLAIN)))
+            facts.append((2, (cut(display(next(iter(companies))), 24), Tone.PLAIN)))
         elif companies:
-            facts.append((4, (f"{len(companies)} companies", Tone.PLAIN)))
+            facts.append((2, (f"{len(companies)} companies", Tone.PLAIN)))
         if live.health is not None and not narrow:
             state, tone = OVERALL[live.health.overall.value]
             whole = f"{self._glyphs.states[state]} {live.health.overall.value}"
@@ -118,14 +122,17 @@ class TopBar(Line):
             short = live.secret_label.split(" (")[0]
             if live.secret_locked:
                 locked = f"{short}, locked"
-                facts.append((2, (locked if width_of(locked) + 2 <= room else "keys locked", Tone.LOOK)))
+                facts.append((1, (locked if width_of(locked) + 2 <= room else "keys locked", Tone.LOOK)))
             else:
                 facts.append((3, (short, Tone.MUTED)))
         if live.next_at is not None:
             at = clock_time(live.next_at, live.services.clock.now(), self._zone)
-            facts.append((2, (f"next {at}" if narrow else f"next sync {at}", Tone.MUTED)))
+            facts.append((4, (f"next {at}" if narrow else f"next sync {at}", Tone.MUTED)))
         kept: set[int] = set()
         for number in sorted(range(len(facts)), key=lambda each: facts[each][0]):
+            rank, (text, colour) = facts[number]
+            if width_of(text) + 2 > room and text.startswith("next sync"):
+                facts[number] = (rank, (text.replace("next sync", "next", 1), colour))
             needed = width_of(facts[number][1][0]) + 2
             if needed <= room:
                 room -= needed

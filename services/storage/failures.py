@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 
 from services.errors import Category, ServiceError
 from services.storage.location import DatabaseLocation
 
+_PREFIX = re.compile(r".*\bfailed: (?:FATAL:\s*)?(?=\S)")
+"""What PostgreSQL's client says before the reason: where it wanted to connect, which is told anyway."""
 _DRIVERS = ("sqlite3", "psycopg", "psycopg_pool", "sqlalchemy")
 
 
@@ -99,7 +102,7 @@ def explain(error: Exception, where: DatabaseLocation) -> Exception:
     if not isinstance(original, OSError) and type(original).__module__.partition(".")[0] not in _DRIVERS:
         return error
     meaning = _meaning(original, where)
-    said = (str(original).strip().splitlines() or ["no answer"])[0]
+    said = _PREFIX.sub("", (str(original).strip().splitlines() or ["no answer"])[0])
     return ServiceError(
         meaning.message.format(place=where.label, said=said),
         category=meaning.category,

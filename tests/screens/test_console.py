@@ -12,12 +12,13 @@ import threading
 from pathlib import Path
 
 import pytest
+from textual.pilot import Pilot
 
 from app.console import Callboard
 from app.terminal import SteadyFile, flush_interval, prepare_environment, terminal_problem, watch_hangup
 from screens.dialogs import UnlockDialog
 from services.errors import ServiceError, VaultLocked
-from services.events import ScheduleChanged
+from services.events import HealthChanged, ScheduleChanged
 from tests.support.console import console, home, opened, screen_lines, screen_text, settled, until
 from tests.support.fake_services import FakeSecrets, FakeServices
 
@@ -63,6 +64,70 @@ async def test_a_failing_worker_is_never_silent() -> None:
         app.run_worker(fail(), exit_on_error=False)
         await settled(pilot)
         assert app.is_running
+
+
+async def test_what_stands_there_is_not_said_twice() -> None:
+    async with opened(FakeServices()) as pilot:
+        app = console(pilot)
+        for _ in range(3):
+            app.tell("the disk is full", "Make room on it", failed=True)
+        app.tell("the disk is full", failed=True)
+        await settled(pilot)
+        assert len(app._notifications) == 2
+        assert screen_text(pilot).count("Make room on it") == 1
+
+
+AWAY = ServiceError("db.example cannot be reached: Connection refused", advice="Check that the server runs")
+
+
+async def away(services: FakeServices, pilot: Pilot[str], gone: bool) -> None:
+    """Let the database go or come back, and the console look twice."""
+    services.agents.failure = AWAY if gone else None
+    pulse = console(pilot)._pulse
+    for _ in range(2):
+        pulse._poll()
+        await settled(pilot)
+        await until(pilot, lambda: pulse._polling is not None and pulse._polling.done())
+
+
+@pytest.mark.parametrize(("width", "since"), [(80, "✗ stale 13:00"), (120, "✗ stale since 13:00")])
+async def test_a_database_that_is_away_is_told_once_and_what_was_read_is_marked_stale(
+    width: int, since: str
+) -> None:
+    services = FakeServices()
+    async with opened(services, (width, 30)) as pilot:
+        reads = list(home(pilot).board.shown)
+        await away(services, pilot, gone=True)
+        await until(pilot, lambda: since in screen_lines(pilot)[0])
+        assert "acme" in screen_lines(pilot)[0] or width < 100
+        assert home(pilot).board.shown == reads
+        assert "Check that the server runs" in screen_lines(pilot)[-2]
+        assert len(console(pilot)._notifications) == 1
+        console(pilot).clear_notifications()
+        services.bus.publish(HealthChanged())
+        await settled(pilot)
+        await away(services, pilot, gone=True)
+        assert since in screen_lines(pilot)[0]
+        assert len(console(pilot)._notifications) == 0
+        await away(services, pilot, gone=False)
+        await until(pilot, lambda: "stale" not in screen_lines(pilot)[0])
+        assert "last sync" in screen_lines(pilot)[-2]
+
+
+async def test_a_database_that_comes_late_starts_what_works_by_itself() -> None:
+    class Late(FakeServices):
+        async def warm(self) -> None:
+            await self.agents.cards()
+
+    services = Late()
+    services.agents.failure = AWAY
+    app = Callboard(services)
+    async with app.run_test(size=(100, 30), notifications=True) as pilot:
+        await until(pilot, lambda: "cannot be reached" in screen_text(pilot))
+        await away(services, pilot, gone=True)
+        assert not services.started
+        await away(services, pilot, gone=False)
+        await until(pilot, lambda: services.started and app.live.board.loaded)
 
 
 async def test_markup_in_remote_text_stays_text() -> None:

@@ -840,8 +840,15 @@ async def test_an_alert_is_told_and_rings() -> None:
         await until(pilot, lambda: "Retell is down" in screen_text(pilot))
         assert "4 shows why" in screen_text(pilot)
         assert rung == ["bell"]
+        await until(pilot, lambda: len(written) == 1)  # this terminal never says whether anybody looks
+        app.post_message(events.AppFocus())
+        await until(pilot, lambda: app.looked_at)
+        services.bus.publish(AlertRaised(RETELL, "Retell is slow", desktop=True))
+        await until(pilot, lambda: "Retell is slow" in screen_text(pilot))
+        assert "Retell is down" in written.pop()
         assert written == []
-        app.app_focus = False
+        app.post_message(events.AppBlur())
+        await until(pilot, lambda: not app.looked_at)
         services.bus.publish(AlertRaised(RETELL, "Retell is up again", over=True, desktop=True))
         await until(pilot, lambda: "Retell is up again" in screen_text(pilot))
         assert rung == ["bell"]

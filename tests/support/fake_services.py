@@ -216,6 +216,8 @@ class FakeAgents:
         return self.connections
 
     async def changed_elsewhere(self) -> bool:
+        if self.failure is not None:
+            raise self.failure
         was, self.elsewhere = self.elsewhere, False
         return was
 
