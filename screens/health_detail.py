@@ -281,7 +281,7 @@ class CheckPane(Pane):
         self.incidents.set_rows(rows)
         self.incident.redraw()
 
-    def _no_incident(self) -> Piece:
+    def _no_incident(self) -> tuple[str, Tone]:
         """Why nothing is listed: a failure that was over at once is in the figures and is no incident."""
         whole, check = self.history.whole, self.check
         if check is None or not whole.probes:

@@ -16,8 +16,9 @@ from services.errors import Category, ServiceError, UsageError
 from services.health import requests
 from services.health.board import Board
 from services.health.keeping import Keeping
-from services.health.requests import Act
+from services.health.requests import Act, Done
 from services.resilience import Policies, Policy
+from services.security import redact
 from services.text import clean_line
 
 if TYPE_CHECKING:
@@ -62,11 +63,11 @@ class Breakers:
                 await _do(own, act)
             return
         assert own is not None  # noqa: S101  # there is one to be switched, here or there
-        await _do(own, act)
+        done = await _do(own, act)
         # It is switched although nobody can write that down.
         with contextlib.suppress(ServiceError):
             database, now = await self._open_database(), self._clock.now()
-            await database.write(lambda session: requests.note(session, check_id, act, actor, now))
+            await database.write(lambda session: requests.note(session, check_id, act, actor, now, done))
 
     async def obey(self, database: Database) -> None:
         """Do what other processes asked for. Raises ServiceError when the database cannot be told."""
@@ -75,10 +76,9 @@ class Breakers:
         for request in asked:
             policy = self._own(request.check_id)
             if policy is None:
-                answers[request.id] = self._none(request.check_id).message
+                answers[request.id] = Done(self._none(request.check_id).message)
                 continue
-            await _do(policy, request.act)
-            answers[request.id] = ""
+            answers[request.id] = await _do(policy, request.act)
         if answers:
             self._keeping.outdated([request.check_id for request in asked])
             await self._keeping.answer(database, answers)
@@ -124,5 +124,8 @@ class Breakers:
         )
 
 
-async def _do(policy: Policy, act: Act) -> None:
+async def _do(policy: Policy, act: Act) -> Done:
+    before, error = policy.breaker.view().state, policy.stats.last_error
     await (policy.breaker.reset() if act is Act.CLOSE else policy.breaker.trip())
+    cause = "by hand" if error is None else redact(f"by hand; it failed last with: {error.message}")
+    return Done("", before.value, policy.breaker.view().state.value, cause)

@@ -21,7 +21,7 @@ from services.health.claims import Claim
 from services.health.history import Probe, Stretches
 from services.health.incidents import Incidents, Notice, Trouble, alert_again
 from services.health.model import Channel, CheckSpec, HealthState, Incident, Reading, Rule, Window
-from services.health.requests import Request, waiting
+from services.health.requests import Done, Request, waiting
 from services.health.vitals import Vitals
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class Keeping:
         self._newest_state = 0
         self._newest_probe = 0
         self._requests: list[Request] = []
-        self._answers: dict[int, str] = {}
+        self._answers: dict[int, Done] = {}
         self._told_at = 0
         self._thinned_at: float | None = None
         self._maintained = True
@@ -286,7 +286,7 @@ class Keeping:
         self._unsent += exchange.unsent
         return exchange
 
-    async def answer(self, database: Database, answers: Mapping[int, str]) -> None:
+    async def answer(self, database: Database, answers: Mapping[int, Done]) -> None:
         """Say what became of requests, by id, together with how things stand after it."""
         self._answers.update(answers)
         self.holder = (await self._lead(database, self._clock.now())).held

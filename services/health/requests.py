@@ -38,6 +38,19 @@ class Request:
     act: Act
 
 
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What became of an act: the breaker before and after it, and why it was wanted as far as is known.
+
+    `error`: why it could not be done; empty where it was.
+    """
+
+    error: str = ""
+    before: str = ""
+    after: str = ""
+    cause: str = ""
+
+
 def ask(session: Session, check_id: str, act: Act, actor: str, now: int) -> int:
     """Ask for it; returns the number to look for the answer by."""
     request = HealthRequest(check_id=check_id, act=act.value, actor=actor or user(), asked_at=now)
@@ -46,9 +59,18 @@ def ask(session: Session, check_id: str, act: Act, actor: str, now: int) -> int:
     return request.id or 0
 
 
-def note(session: Session, check_id: str, act: Act, actor: str, now: int) -> None:
+def note(session: Session, check_id: str, act: Act, actor: str, now: int, done: Done) -> None:
     """Write into the audit log that somebody switched a breaker."""
-    record(session, at=now, actor=actor or user(), action=f"breaker.{act.value}", subject=check_id)
+    record(
+        session,
+        at=now,
+        actor=actor or user(),
+        action=f"breaker.{act.value}",
+        subject=check_id,
+        cause=done.cause,
+        before={"breaker": done.before},
+        after={"breaker": done.after},
+    )
 
 
 def answer(session: Session, number: int) -> str | None:
@@ -76,12 +98,12 @@ def waiting(session: Session, now: int) -> list[Request]:
     ]
 
 
-def write_answers(session: Session, answers: Mapping[int, str], now: int) -> None:
-    """Say what became of requests, by id: empty, or why it could not be done."""
-    for number, error in answers.items():
+def write_answers(session: Session, answers: Mapping[int, Done], now: int) -> None:
+    """Say what became of requests, by id."""
+    for number, done in answers.items():
         row = session.get(HealthRequest, number)
         if row is None or row.done_at is not None:
             continue  # withdrawn at the last moment
-        row.done_at, row.error = now, error
-        if not error:
-            note(session, row.check_id, Act(row.act), row.actor, now)
+        row.done_at, row.error = now, done.error
+        if not done.error:
+            note(session, row.check_id, Act(row.act), row.actor, now, done)

@@ -63,8 +63,8 @@ class Batch:
     probes: list[Probe] = field(default_factory=list)
     states: dict[str, str] = field(default_factory=dict)
     troubles: list[Trouble] = field(default_factory=list)
-    answers: dict[int, str] = field(default_factory=dict)
-    """What became of requests, by id: empty, or why it could not be done."""
+    answers: dict[int, requests.Done] = field(default_factory=dict)
+    """What became of requests, by id."""
 
 
 @dataclass(slots=True)

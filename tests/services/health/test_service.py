@@ -619,6 +619,33 @@ async def test_the_breaker_of_a_check_is_shown_and_switched(watch) -> None:
         await service.trip_breaker("system:database")
 
 
+async def test_who_switches_a_breaker_is_in_the_audit_and_why(watch) -> None:
+    watch.world.add(RETELL, policy="Retell (acme)")
+    service = await watch.service()
+    policy, key = watch.policies.of("Retell (acme)"), "canary-4f1c88e2-in-an-answer"
+    remember_secret(key)
+
+    async def refuse(_: object) -> None:
+        raise ServiceError(f"503 for {key}", category=Category.TRANSIENT)
+
+    for _ in range(5):
+        with pytest.raises(ServiceError):
+            await policy.run(refuse, attempts=1)
+    await service.reset_breaker(RETELL, actor="maria")
+    await service.trip_breaker(RETELL)
+    first, second = await watch.databases[0].read(
+        lambda session: [
+            (row.actor, row.action, row.cause, row.before, row.after) for row in session.exec(select(Audit))
+        ]
+    )
+    opened, closed = '{"breaker": "open"}', '{"breaker": "closed"}'
+    assert first[:2] == ("maria", "breaker.close")
+    assert first[2].startswith("by hand; it failed last with: 503 for ")
+    assert key not in first[2]
+    assert first[3:] == (opened, closed)
+    assert (second[1], *second[3:]) == ("breaker.open", closed, opened)
+
+
 async def test_history_has_what_was_found(watch) -> None:
     a_small_world(watch)
     service = await watch.service()

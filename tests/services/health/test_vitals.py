@@ -198,9 +198,16 @@ async def test_a_breaker_is_switched_by_the_process_that_probes(shared) -> None:
     assert policy.breaker.view().state is BreakerState.OPEN
     assert retell_of(second).breaker.state is BreakerState.OPEN
     rows = await shared.databases[0].read(
-        lambda session: [(row.actor, row.action, row.subject) for row in session.exec(select(Audit))]
+        lambda session: [
+            (row.actor, row.action, row.subject, row.cause, row.before, row.after)
+            for row in session.exec(select(Audit))
+        ]
     )
-    assert rows == [("maria", "breaker.close", RETELL), ("maria", "breaker.open", RETELL)]
+    opened, closed = '{"breaker": "open"}', '{"breaker": "closed"}'
+    assert rows == [
+        ("maria", "breaker.close", RETELL, "by hand", opened, closed),
+        ("maria", "breaker.open", RETELL, "by hand", closed, opened),
+    ]
 
 
 async def test_a_process_that_does_not_answer_is_told_and_nothing_is_done_later(watch) -> None:
