@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from tests.support.environment import child_environment
-from tests.support.program import CALLBOARD
+from tests.support.program import CALLBOARD, callboard
 from tests.support.terminal import SGR_COLOR, Terminal, wait_all_gone
 
 AGENTS = 24
@@ -287,3 +287,39 @@ sys.exit(cli.main([]))
 
 def crash_environment(home: Path) -> dict[str, str]:
     return child_environment(home, PYTHONPATH=str(Path(__file__).resolve().parents[2]))
+
+
+FOCUS_IN, FOCUS_OUT = "\x1b[I", "\x1b[O"
+
+
+@pytest.mark.parametrize("reports_focus", [False, True])
+def test_a_vendor_breaks_in_the_demo_and_the_desktop_is_told_unless_somebody_looks(
+    open_console, own_environment, reports_focus
+):
+    """The whole way of an outage that a newcomer can cause, seen at the end of the terminal's line."""
+    added = callboard(own_environment, "--demo", "health", "alerts", "add", "desktop")
+    assert added.code == 0, added
+    terminal = open_console(100, 30, CALLBOARD_HEALTH_INTERVAL="1", TMUX="")
+    ready(terminal)
+    if reports_focus:
+        terminal.send(FOCUS_IN)
+    terminal.send("4")
+    terminal.wait_for(lambda text: "all 2 fine" in text and "all 24 fine" in text)
+    terminal.send("g")
+    terminal.wait_for("▸ ● ElevenLabs")
+    terminal.send("B")
+    terminal.wait_for("Let ElevenLabs fail")
+    terminal.send("\r")
+    terminal.wait_for("12 held back by ElevenLabs")
+    terminal.wait_for("ElevenLabs is down:")
+    terminal.settle()
+    told = b"\x1b]9;Callboard: ElevenLabs is down"
+    assert (told in terminal.raw()) is not reports_focus
+    terminal.wait_for("B break/mend")
+    terminal.send("B")
+    terminal.wait_for("Mend ElevenLabs")
+    terminal.send("\r")
+    if reports_focus:
+        terminal.send(FOCUS_OUT)  # after the last key: who types looks here
+    terminal.wait_for("ElevenLabs is up again")
+    terminal.wait_for(lambda _: b"\x1b]9;Callboard: ElevenLabs is up again" in terminal.raw())
