@@ -31,11 +31,13 @@ from screens.widgets.panels import Panels
 from screens.widgets.table import Column, LineTable, Row
 from services.errors import ServiceError
 from services.health.model import CheckView, HealthState, HistoryPoint, Incident
+from services.resilience import Level
 from services.text import age
 
 TABS = (("now", 0), ("24 h", 24), ("7 d", 7 * 24), ("30 d", 30 * 24))
 """The tabs with the hours they look back."""
 INCIDENTS = 50
+LIMITS = {Level.ACCOUNT: "account's limit", Level.AGENT: "busiest agent", Level.USER: "busiest user"}
 NAMED = 8
 """Names that are listed one by one."""
 INCIDENT_COLUMNS = (Column("began", 12), Column("lasted", 9, right=True), Column("what happened"))
@@ -190,7 +192,7 @@ class CheckPane(Pane):
             pairs += [("", ""), ("breaker", f"{words}{shared}{lost}")]
             pairs.append(("failures", f"{check.breaker.failures} in a row through the breaker"))
         for budget in check.budgets:
-            pairs.append((f"{budget.level.value}'s limit", budget_words(budget)[0]))
+            pairs.append((LIMITS[budget.level], budget_words(budget)[0]))
         weight = "everything counts as unhealthy" if check.critical else "everything counts as degraded"
         pairs += [("", ""), ("kind", check.kind.value), ("company", check.company or "of all")]
         pairs += [("when down", weight), *self._around(check), ("id", check.id)]

@@ -16,7 +16,7 @@ from screens.textfit import display, width_of, wrap
 from screens.when import clock_time
 from screens.widgets.line import Piece
 from services.health.model import Beat, CheckKind, CheckView, HealthState, HealthView
-from services.resilience import BreakerState, BreakerView, Budget
+from services.resilience import BreakerState, BreakerView, Budget, Level
 
 KIND_TITLES = {
     CheckKind.PROVIDER: "providers",
@@ -34,6 +34,7 @@ STATE_TONE = {
 }
 LITTLE_LEFT = 0.2
 """Share of a budget below which it is worth a look."""
+_WHOSE = {Level.AGENT: "an agent", Level.USER: "a user"}
 SIMULATED = "simulated"
 NOBODY_SECONDS = 180
 """After so long without any probe nobody is probing."""
@@ -211,12 +212,17 @@ def tightest(budgets: Sequence[Budget]) -> Budget | None:
 
 
 def budget_words(budget: Budget) -> tuple[str, Tone]:
-    """`54/60 left this minute`."""
+    """`54/60 left this minute`; of the busiest user of an account `a user: 2/60 left this minute`."""
     window = "this second" if budget.window == "burst" else f"this {budget.window}"
     tone = Tone.MUTED
     if budget.remaining < budget.limit * LITTLE_LEFT:
         tone = Tone.LOOK if budget.remaining else Tone.ACT
-    return f"{budget.remaining:,}/{budget.limit:,} left {window}", tone
+    return f"{_left(budget)} {window}", tone
+
+
+def _left(budget: Budget) -> str:
+    whose = "" if budget.level is Level.ACCOUNT else f"{_WHOSE[budget.level]}: "
+    return f"{whose}{budget.remaining:,}/{budget.limit:,} left"
 
 
 # -- sentences ------------------------------------------------------------------------------------
@@ -276,7 +282,7 @@ def parts_of(
     budget = tightest(check.budgets)
     if budget is not None and standing is Standing.FINE:
         words, tone = budget_words(budget)
-        parts.append(Part(words, tone, f"{budget.remaining:,}/{budget.limit:,} left", rank=3))
+        parts.append(Part(words, tone, _left(budget), rank=3))
     if message:
         tone = Tone.MUTED if standing is Standing.FINE else Tone.PLAIN
         parts.append(Part(message, tone, rank=4, flows=True))

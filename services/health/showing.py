@@ -140,7 +140,7 @@ class Showing:
         if policy is None or policy.limiter is None:
             return
         try:
-            budgets = tuple(await policy.limiter.budgets(spec.subject))
+            budgets = tuple(await policy.limiter.tightest(spec.subject.account))
         except ServiceError:
             return  # the store of the limits is lost, which its own check tells
         if self._budgets.get(spec.id) != budgets:

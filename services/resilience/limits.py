@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import islice
 from typing import Final, NamedTuple, Protocol
 
 from services.clock import Clock
@@ -127,6 +128,9 @@ class Windows(Protocol):
     async def budgets(self, subject: Subject, limits: LevelLimits) -> list[Budget]:
         """What is left, by level and window, shortest window first. What has no limit is not listed."""
 
+    def busiest(self, account: str, limits: LevelLimits) -> Subject:
+        """The agent and the user of an account that have the least left, as far as this process knows."""
+
 
 class _Log:
     """The grants of one level of one name: times in ascending order, and where each window begins in it.
@@ -193,6 +197,8 @@ class _Log:
 
 _Key = tuple[str, str, str]
 """Level, account and name."""
+_LATELY: Final = 1_000
+"""Names among which the busiest are looked for: those granted last."""
 _TIDIED: Final = 64
 """Every so many grants of one name, those that have left are let go of."""
 
@@ -272,6 +278,27 @@ class MemoryWindows:
                         wait = _until(log.times[len(log.times) - limit] + length, now)
                 found.append(Budget(level, window, limit, used, wait, degraded))
         return found
+
+    def busiest(self, account: str, limits: LevelLimits) -> Subject:
+        """Of those that were granted something lately; others have as much left as ever."""
+        now = self._clock.monotonic()
+        wanted: dict[str, Limits] = {
+            level: each for level, each in limits if level is not Level.ACCOUNT and each.limited
+        }
+        found: dict[str, tuple[float, str]] = {}
+        for level, owner, name in islice(reversed(self._logs), _LATELY):
+            limited_to = wanted.get(level) if owner == account else None
+            if limited_to is None:
+                continue
+            log = self._logs[level, owner, name]
+            share = min(
+                1 - (len(log.times) - _first_inside(log.times, length, now, log.starts[index])) / limit
+                for index, _, length, limit in limited_to.limited
+            )
+            if share < found.get(level, (1.0, ""))[0]:
+                found[level] = share, name
+        names = {level: name for level, (_, name) in found.items()}
+        return Subject(account, names.get(Level.AGENT, ""), names.get(Level.USER, ""))
 
     def note(self, subject: Subject, limits: LevelLimits) -> None:
         """Count what was granted elsewhere, whether it fits or not."""
@@ -374,6 +401,15 @@ class RateLimiter:
     async def budgets(self, subject: Subject) -> list[Budget]:
         """What is left, level by level and window by window."""
         return await self._windows.budgets(subject, self._limits)
+
+    async def tightest(self, account: str) -> list[Budget]:
+        """What is left of an account, and of its agent and its user that have the least left of theirs.
+
+        Of these two only what was used of; who they are is not said.
+        """
+        subject = self._windows.busiest(account, self._limits)
+        found = await self.budgets(subject)
+        return [each for each in found if each.used or each.level is Level.ACCOUNT]
 
 
 def limited(name: str, decision: Decision) -> ServiceError:

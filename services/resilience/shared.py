@@ -289,6 +289,10 @@ class RedisWindows:
             for _, window, _, limit in windows
         ]
 
+    def busiest(self, account: str, limits: LevelLimits) -> Subject:
+        """Among those that this process asked for; what others asked counts for how much they have left."""
+        return self._spare.busiest(account, limits)
+
     def _asked(self, subject: Subject, limits: LevelLimits) -> list[tuple[Level, str, tuple[Limit, ...]]]:
         """Level, key and windows of what is limited. All keys of one account are in one slot of a cluster."""
         tag = f"{self._store.prefix}:limit:{{{_word(subject.account) or '-'}}}"

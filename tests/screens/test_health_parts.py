@@ -113,7 +113,7 @@ def test_the_tightest_budget_is_told() -> None:
     assert tightest([Budget(Level.ACCOUNT, "burst", 10, 0)]) is None
     assert budget_words(minute) == ("54/60 left this minute", Tone.MUTED)
     assert budget_words(hour) == ("50/1,000 left this hour", Tone.LOOK)
-    assert budget_words(Budget(Level.AGENT, "burst", 10, 12)) == ("0/10 left this second", Tone.ACT)
+    assert budget_words(Budget(Level.AGENT, "burst", 10, 12)) == ("an agent: 0/10 left this second", Tone.ACT)
 
 
 def test_how_a_check_stands() -> None:

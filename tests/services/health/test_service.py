@@ -10,7 +10,7 @@ from services.errors import Category, ServiceError, UsageError
 from services.events import AgentsChanged, HealthChanged, PolicyChanged
 from services.health.model import HealthState, Overall, Reading, Rule
 from services.health.plan import Group
-from services.resilience import BreakerState
+from services.resilience import BreakerState, Level, Limits, Subject
 from services.security import remember_secret
 from services.storage.tables import Audit, HealthProbe
 from services.storage.tables import HealthState as StateRow
@@ -617,6 +617,21 @@ async def test_the_breaker_of_a_check_is_shown_and_switched(watch) -> None:
     assert service.view().checks[0].breaker.state is BreakerState.CLOSED
     with pytest.raises(UsageError):
         await service.trip_breaker("system:database")
+
+
+async def test_the_limits_of_the_busiest_agent_and_user_are_shown_too(watch) -> None:
+    watch.world.add(RETELL, policy="Retell (acme)", subject=Subject(account="acme"))
+    limiter = watch.policies.limiter(user=Limits(minute=3))
+    policy = watch.policies.of("Retell (acme)", limiter=limiter)
+    service = await watch.service()
+    await service.check_now()
+    assert not [each for each in service.view().checks[0].budgets if each.used]
+    for _ in range(2):
+        await policy.take(Subject(account="acme", agent="agent_1", user="maria"))
+    await service.check_now()
+    told = {(each.level, each.window): each.remaining for each in service.view().checks[0].budgets}
+    assert (told[Level.ACCOUNT, "minute"], told[Level.AGENT, "minute"]) == (58, 58)
+    assert told[Level.USER, "minute"] == 1
 
 
 async def test_who_switches_a_breaker_is_in_the_audit_and_why(watch) -> None:

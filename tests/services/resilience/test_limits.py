@@ -216,6 +216,28 @@ async def test_a_limiter_asks_for_the_three_levels(fake_time: FakeTime) -> None:
     assert error.advice == "Wait, or raise limit_minute in the settings"
 
 
+async def test_the_busiest_agent_and_user_of_an_account_are_told_with_it(fake_time: FakeTime) -> None:
+    limiter = RateLimiter(MemoryWindows(fake_time), user=Limits(minute=5, burst=0))
+    assert {each.level for each in await limiter.tightest("acme")} == {Level.ACCOUNT}
+    for user, count in (("maria", 1), ("noor", 4), ("maria", 1), ("ada", 1)):
+        for _ in range(count):
+            await limiter.take(Subject("acme", agent=f"agent of {user}", user=user))
+    for _ in range(5):
+        await limiter.take(Subject("globex", user="noor"))  # another one of that name
+    found = {
+        (each.level, each.window): (each.used, each.limit)
+        for each in await limiter.tightest("acme")
+        if each.used
+    }
+    assert found[Level.ACCOUNT, "minute"] == (7, 60)
+    assert found[Level.AGENT, "minute"] == (4, 60)
+    assert found[Level.USER, "minute"] == (4, 5)
+    assert (Level.USER, "burst") not in found  # which has no limit
+    # Once that has left all windows, nobody is busy any more.
+    fake_time.seconds += 90_000
+    assert {each.level for each in await limiter.tightest("acme")} == {Level.ACCOUNT}
+
+
 @pytest.mark.parametrize("seed", range(5))
 async def test_a_look_ahead_is_what_a_take_would_answer(fake_time: FakeTime, seed: int) -> None:
     rng = random.Random(seed)

@@ -112,6 +112,7 @@ async def test_windows_answer_as_those_in_memory(
             )
             assert await windows.take(subject, limits) == ours.take_now(subject, limits)
             assert await windows.budgets(subject, limits) == ours.budgets_now(subject, limits)
+            assert windows.busiest("a", limits) == ours.busiest("a", limits)
 
 
 @pytest.mark.parametrize("seed", range(4))
