@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -213,6 +214,8 @@ class OutsideServices:
                 interval=options.health_interval_seconds,
                 failures=options.health_failures,
                 timezone=options.timezone,
+                # A file is only ever on one machine.
+                host="" if options.database.is_sqlite else socket.gethostname(),
             ),
         )
 

@@ -20,7 +20,8 @@ from services.health.board import Board
 from services.health.claims import Claim
 from services.health.history import Probe, Stretches
 from services.health.incidents import Incidents, Notice, Trouble, alert_again
-from services.health.model import Channel, CheckSpec, HealthState, Incident, Reading, Rule, Window
+from services.health.model import Channel, CheckKind, CheckSpec, HealthState, Incident, Reading, Rule, Window
+from services.health.places import who
 from services.health.requests import Done, Request, waiting
 from services.health.vitals import Vitals
 
@@ -106,16 +107,22 @@ class Keeping:
         self._thinned_at: float | None = None
         self._maintained = True
         """Whether anything may be in maintenance: what was stored of an earlier process, at first."""
+        self._loaded = False
         self.holder = False
-        self.prober = ""
-        """Who probes, for people."""
+        self.leader = ""
+        """The name of the process that probes, `HOST:PID:…`; empty when none does."""
         self.lost = False
         """Whether the database could not be used the last time."""
 
     @property
+    def prober(self) -> str:
+        """Who probes, for people."""
+        return who(self.leader, self._owner)
+
+    @property
     def follows(self) -> bool:
         """Whether another process probes, and says how things stand."""
-        return bool(self.prober) and not self.holder
+        return bool(self.leader) and not self.holder
 
     @property
     def rules(self) -> dict[str, Rule]:
@@ -211,7 +218,7 @@ class Keeping:
     # -- with the database --------------------------------------------------------------------------
 
     async def load(self, database: Database, beats: Mapping[str, int]) -> None:
-        """Take up what is stored of the checks on the board; `beats`: how many probes of each to show."""
+        """Take up what is stored of these checks; `beats`: how many probes of each to show."""
         now, most = self._clock.now(), max(beats.values(), default=0)
         wanted = [check_id for check_id, count in beats.items() if count]
 
@@ -219,8 +226,8 @@ class Keeping:
             told = store.newest_told(session)
             return store.load(session, now, wanted, most), _settings(session), told
 
-        stored, self._settings, self._told_at = await database.read(read)
-        async for part in parts(list(stored.tallies.items()), MAINTAINED):
+        stored, self._settings, told_at = await database.read(read)
+        async for part in parts([each for each in stored.tallies.items() if each[0] in beats], MAINTAINED):
             for check_id, tally in part:
                 standing = self._board.find(check_id)
                 if standing is not None:
@@ -230,25 +237,29 @@ class Keeping:
                 standing = self._board.find(check_id)
                 if standing is not None:
                     standing.beats.extend(found)
-        await self._adopt(stored.states)
-        self._newest_state, self._newest_probe = stored.newest_state, stored.newest_probe
+        await self._adopt({key: data for key, data in stored.states.items() if key in beats})
+        if not self._loaded:
+            self._loaded, self._told_at = True, told_at
+            self._newest_state, self._newest_probe = stored.newest_state, stored.newest_probe
 
     async def read_settings(self, database: Database) -> None:
         """Take up what operators decided."""
         self._settings = await database.read(_settings)
 
-    async def round(self, database: Database, *, lead: bool = True) -> list[str]:
+    async def round(self, database: Database, *, lead: bool = True, oust: str = "") -> list[str]:
         """Renew the lease and write, or read what the one who has it wrote; returns whose state changed.
 
-        Without `lead` a lease that nobody has is left alone.
+        Without `lead` a lease that nobody has is left alone; `oust`: from whom it is taken.
         """
         now = self._clock.now()
         was_holder = self.holder
-        exchange = await (self._lead(database, now) if was_holder else self._follow(database, now, lead))
+        exchange = await (
+            self._lead(database, now) if was_holder else self._follow(database, now, lead, oust)
+        )
         self.lost = False
         self._settings = exchange.settings
         self.holder = exchange.held
-        self.prober = _who(exchange.owner, self._owner)
+        self.leader = exchange.owner
         self._requests = exchange.requests
         changed: list[str] = []
         if not was_holder:
@@ -291,7 +302,7 @@ class Keeping:
         self._answers.update(answers)
         self.holder = (await self._lead(database, self._clock.now())).held
 
-    async def _follow(self, database: Database, now: int, lead: bool) -> Exchange:
+    async def _follow(self, database: Database, now: int, lead: bool, oust: str) -> Exchange:
         def read(session: Session) -> Exchange:
             owner = store.holder(session, now)
             states, newest = store.states_since(session, self._newest_state)
@@ -300,11 +311,13 @@ class Keeping:
             return Exchange(False, owner, _settings(session), states, newest, probes, newest_probe, told)
 
         exchange = await database.read(read)
-        if not exchange.owner and lead:
-            lasts = self._lease_ms
-            exchange.held, exchange.owner = await database.write(
-                lambda session: store.renew(session, self._owner, now, lasts)
-            )
+
+        def take(session: Session) -> tuple[bool, str]:
+            store.release(session, oust)
+            return store.renew(session, self._owner, now, self._lease_ms)
+
+        if lead and exchange.owner in ("", oust):
+            exchange.held, exchange.owner = await database.write(take)
         return exchange
 
     async def _catch_up(self, exchange: Exchange) -> list[str]:
@@ -338,8 +351,11 @@ class Keeping:
             return *store.open_troubles(session), store.untold_ends(session, since)
 
         troubles, told_at, ended = await database.read(read)
-        known = [trouble for trouble in troubles if trouble.check_id in self._board]
+        # Of the system what is not watched from here is another machine's: nobody goes on with it.
+        known = [each for each in troubles if each.check_id in self._board or each.kind is CheckKind.SYSTEM]
         self._incidents.restore(known, told_at)
+        gone = [each.check_id for each in known if each.check_id not in self._board]
+        self._incidents.gone(gone, self._clock.now())
         self._notices += self._incidents.ended(ended, self._clock.now())
 
     def _step_down(self) -> None:
@@ -482,12 +498,3 @@ async def parts(found: Sequence[T], size: int) -> AsyncIterator[Sequence[T]]:
 
 def _settings(session: Session) -> Settings:
     return Settings(store.rules(session), store.windows(session), store.channels(session))
-
-
-def _who(owner: str, me: str) -> str:
-    if not owner:
-        return ""
-    if owner == me:
-        return "this process"
-    host, _, rest = owner.partition(":")
-    return f"another process ({host}, {rest.partition(':')[0]})" if rest else f"another process ({host})"

@@ -63,6 +63,13 @@ class Reading:
     simulated: bool = False
 
 
+class Local(StrEnum):
+    """Of what alone something is true that is not true for all who share a database."""
+
+    MACHINE = "machine"
+    PROCESS = "process"
+
+
 @dataclass(frozen=True, slots=True)
 class CheckSpec:
     """One thing that is watched and how.
@@ -99,6 +106,10 @@ class CheckSpec:
     """Checks of one group are read together, in one round; their own `probe` reads the one alone."""
     subject: Subject | None = field(default=None, compare=False)
     """Whose budgets belong to it, where its policy has limits."""
+    local: Local | None = None
+    """Whether it is true only of the machine, or the process, that measures it (see `places`)."""
+    elsewhere: bool = False
+    """Whether it is another machine or process that it is true of: shown here, and never measured here."""
 
 
 @dataclass(frozen=True, slots=True)

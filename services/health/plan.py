@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from services.health.board import BEATS
-from services.health.model import CheckSpec, Reading, Rule
+from services.health.model import CheckKind, CheckSpec, Reading, Rule
 from services.health.runner import Job, Readings
 
 
@@ -32,10 +32,14 @@ class Plan:
         self._all = tuple(specs)
         self._groups = {group.name: group for group in groups}
         self._specs = {spec.id: spec for spec in self._ruled()}
+        self.own = frozenset(spec.id for spec in self._all if spec.local is not None and not spec.elsewhere)
+        """What is measured here even while another process probes."""
 
     def _ruled(self) -> Iterator[CheckSpec]:
         for spec in self._all:
             rule = self.rules.get(spec.id)
+            if rule is None and spec.kind is CheckKind.SYSTEM:
+                rule = self.rules.get(spec.id.partition("@")[0])  # one for all machines
             if rule is None:
                 yield spec
             elif rule.enabled:
@@ -49,6 +53,15 @@ class Plan:
     def with_rules(self, rules: Mapping[str, Rule]) -> Plan:
         """The same with what operators changed."""
         return Plan(self._all, self._groups.values(), rules) if rules or self.rules else self
+
+    def changed(self, change: Callable[[CheckSpec], Iterable[CheckSpec]]) -> Plan:
+        """The same with other checks in place of each."""
+        return Plan([each for spec in self._all for each in change(spec)], self._groups.values(), self.rules)
+
+    @property
+    def unruled(self) -> Sequence[CheckSpec]:
+        """Everything there is to watch, also what an operator switched off."""
+        return self._all
 
     @property
     def specs(self) -> Sequence[CheckSpec]:
@@ -65,6 +78,8 @@ class Plan:
         """One job for each check that is probed alone, one for each group that has checks."""
         found, members = [], dict[str, list[str]]()
         for spec in self._specs.values():
+            if spec.elsewhere:
+                continue
             if spec.group in self._groups:
                 members.setdefault(spec.group, []).append(spec.id)
             else:
@@ -79,7 +94,7 @@ class Plan:
         found: dict[str, None] = {}
         for check_id in check_ids:
             spec = self._specs.get(check_id)
-            if spec is not None:
+            if spec is not None and not spec.elsewhere:
                 found[spec.group if spec.group in self._groups else check_id] = None
         return list(found)
 

@@ -17,7 +17,7 @@ import heapq
 import logging
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -183,6 +183,8 @@ class Runner:
         self._running: dict[str, asyncio.Task[None]] = {}
         self._fresh: dict[str, asyncio.TimerHandle] = {}
         self._missed: set[str] = set()
+        self._only: Collection[str] | None = None
+        self._resting: set[str] = set()
         self._ready: deque[Job] = deque()
         self._wake = asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
@@ -213,6 +215,17 @@ class Runner:
             timer.cancel()
         self._fresh.clear()
         self._missed.clear()
+
+    def restrict(self, job_ids: Collection[str] | None) -> None:
+        """Probe only these by the timetable; None: all. What became due meanwhile is due when that ends."""
+        self._only = job_ids
+        resting = [each for each in self._resting if job_ids is None or each in job_ids]
+        self._resting.difference_update(resting)
+        for job_id in resting:
+            if job_id in self.table and self.table.due_at(job_id) is None:
+                self.table.set_due(job_id, self._clock.monotonic())
+        if resting:
+            self._wake.set()
 
     def set_jobs(self, jobs: Iterable[Job]) -> None:
         """Probe these and no others from now on."""
@@ -256,7 +269,11 @@ class Runner:
 
     def tick(self) -> None:
         """Start what is due, as far as there is room."""
-        self._ready.extend(self.table.due(self._clock.monotonic()))
+        for job in self.table.due(self._clock.monotonic()):
+            if self._only is None or job.id in self._only:
+                self._ready.append(job)
+            else:
+                self._resting.add(job.id)
         self._fill()
 
     async def _run(self) -> None:

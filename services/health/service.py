@@ -10,10 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import random
-import secrets
-import socket
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -25,7 +22,7 @@ from services.events import AgentsChanged, CompaniesChanged, EventBus, Integrati
 from services.health import history, store
 from services.health.alerts import AlertDesk
 from services.health.arranging import Arrangement, arrange
-from services.health.board import Board
+from services.health.board import BEATS, Board
 from services.health.breakers import Breakers
 from services.health.keeping import Keeping
 from services.health.model import (
@@ -42,6 +39,7 @@ from services.health.model import (
     Window,
 )
 from services.health.overall import judge_part
+from services.health.places import Keys, host_of, owner_name, seen_from
 from services.health.plan import Catalog, Plan
 from services.health.requests import Act
 from services.health.runner import Job, Probed, Runner
@@ -56,7 +54,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("callboard.health")
 
 DATABASE: Final = "system:database"
-SECRETS: Final = "system:secrets"
 REBUILD: Final = 60.0
 """Seconds after which what is to be watched is looked up again, word of a change or not."""
 ANSWERS: Final = 4.0
@@ -80,10 +77,8 @@ class HealthOptions:
     concurrency: int = 16
     timezone: str = "UTC"
     """In which maintenance is meant where nothing else is said."""
-
-
-def _owner() -> str:
-    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
+    host: str = ""
+    """The name of this machine, where those who share the database may be on several; else empty."""
 
 
 class HealthService:
@@ -100,7 +95,7 @@ class HealthService:
         options: HealthOptions = HealthOptions(),  # immutable
         *,
         rng: random.Random | None = None,
-        new_owner: Callable[[], str] = _owner,
+        new_owner: Callable[[], str] = owner_name,
     ) -> None:
         self._open_database = open_database
         self._catalog = catalog
@@ -117,6 +112,8 @@ class HealthService:
         patience = 2 * options.tick + ANSWERS
         self._breakers = Breakers(self._board, policies, self._keeping, open_database, clock, patience)
         self._settings = HealthSettings(open_database, clock)
+        self._keys = Keys(self._board, options.host)
+        self._seen_from: str | None = None
         self._runner = Runner(clock, self._took, began=self._began, concurrency=options.concurrency, rng=rng)
         self._plan = Plan((), ())
         self._database: Database | None = None
@@ -213,14 +210,17 @@ class HealthService:
                 return
             try:
                 before = self._keeping.holder
-                lead = self._started or await self._may_lead()
-                changed = await self._keeping.round(self._database, lead=lead)
+                await self._keys.look(self._plan)
+                lead = self._keys.lead(lasting=self._started)
+                changed = await self._keeping.round(self._database, lead=lead, oust=self._keys.helpless())
+                self._keys.seen(self._keeping.leader, self._clock.now())
                 if self._is_outdated():
                     await self._rebuild()
-                if self._keeping.holder and not before and self._started:
-                    self._runner.start()
-                elif before and not self._keeping.holder:
+                if before and not self._keeping.holder:
                     await self._runner.stop()
+                if self._started:
+                    self._runner.restrict(None if self._keeping.holder else self._plan.own)
+                    self._runner.start()
                 await self._breakers.obey(self._database)
             except ServiceError as error:
                 changed = await self._lost(error)
@@ -248,20 +248,19 @@ class HealthService:
         self._board.apply(DATABASE, reading, now, now)
         return [DATABASE]
 
-    async def _may_lead(self) -> bool:
-        """Whether what a single look finds is true for all: not without the keys that others have."""
-        spec = self._plan.spec(SECRETS)
-        try:
-            return spec is None or (await spec.probe()).state is not HealthState.DOWN
-        except ServiceError:
-            return False
-
     # -- what is watched ----------------------------------------------------------------------------
 
     def _is_outdated(self) -> bool:
         """Whether something may have changed; other processes change things without a word here."""
         old = self._clock.monotonic() - self._built_at >= REBUILD
-        return self._outdated or old or self._plan.rules != self._keeping.rules
+        moved = self._viewpoint() != self._seen_from
+        return self._outdated or old or moved or self._plan.rules != self._keeping.rules
+
+    def _viewpoint(self) -> str | None:
+        """Whose machine is told of besides this one: that of the process which is followed."""
+        if not self._started or not self._keeping.follows:
+            return None
+        return host_of(self._keeping.leader) if self._options.host else ""
 
     async def _rebuild(self) -> None:
         self._outdated, self._built_at = False, self._clock.monotonic()
@@ -271,9 +270,11 @@ class HealthService:
             self._outdated = True
             raise
         rules, before = self._keeping.rules, self._board.arranged
+        host, prober = self._options.host, self._viewpoint()
+        self._seen_from = prober
 
         def prepare() -> tuple[Plan, Arrangement, list[Job]]:
-            ruled = plan.with_rules(rules)
+            ruled = seen_from(plan, host, prober).with_rules(rules)
             return ruled, arrange(ruled.specs, before), ruled.jobs()
 
         # Thousands of checks are sorted beside the event loop, and then taken in step by step.
@@ -282,6 +283,9 @@ class HealthService:
             await asyncio.sleep(0)
         self._keeping.gone(arranged.gone)
         self._runner.set_jobs(jobs)
+        elsewhere = {each: BEATS for each in arranged.came if arranged.specs[each].elsewhere}
+        if elsewhere and self._database is not None:
+            await self._keeping.load(self._database, elsewhere)
         if arranged.gone:
             self._showing.changed(())
 
@@ -298,8 +302,9 @@ class HealthService:
         for start in range(0, len(probed.readings), CHUNK):
             part = probed.readings[start : start + CHUNK]
             for check_id, reading in part:
+                self._keys.found(check_id, reading)
                 counted = self._board.apply(check_id, reading, probed.asked_at, probed.at)
-                if counted is not None:
+                if counted is not None and not self._keys.blind(check_id):
                     self._keeping.found(check_id, counted, reading, probed.at, grouped=grouped)
             if start + CHUNK >= len(probed.readings) and self._board.doubtful(probed.job.checks):
                 self._runner.look_again(probed.job.id)
@@ -361,7 +366,9 @@ class HealthService:
 
     def _unsure(self, check_id: str) -> bool:
         standing = self._board.find(check_id)
-        return standing is not None and standing.state is HealthState.PENDING and standing.failures > 0
+        if standing is None or standing.spec.elsewhere:
+            return False
+        return standing.state is HealthState.PENDING and standing.failures > 0
 
     def _known(self, ids: Sequence[str]) -> list[str]:
         for check_id in ids:

@@ -90,11 +90,13 @@ class Watch:
         name: str = "",
         raised: Callable[[AlertRaised], None] | None = None,
         own_policies: bool = False,
+        world: FakeWorld | None = None,
         **options: float | str,
     ) -> HealthService:
         """A service that acts only in `tick` and `check_now`: nothing in it waits for the clock.
 
-        `own_policies`: as another process has them; kept in `policies_of`.
+        `own_policies`: as another process has them; kept in `policies_of`. `world`: what this process
+        finds, where that is something else than what others find.
         """
         database = await Database.open(self.where)
         self.databases.append(database)
@@ -113,7 +115,7 @@ class Watch:
         settings = {"tick": 3600.0, "quiet": 0.0, **options}
         made = HealthService(
             opened,
-            self.world,
+            world or self.world,
             policies,
             desk,
             bus,

@@ -18,7 +18,7 @@ from services.health.checks.endpoints import Endpoints
 from services.health.checks.network import NETWORK, NetworkProbe, leaves
 from services.health.checks.references import References
 from services.health.checks.releases import Releases
-from services.health.model import CheckKind, CheckSpec, Reading
+from services.health.model import CheckKind, CheckSpec, Local, Reading
 from services.health.plan import Plan
 from services.health.reach import Host
 from services.http.addresses import is_loopback
@@ -113,7 +113,7 @@ class StandardCatalog:
         if any(NETWORK in spec.depends_on for spec in specs):
             probe = NetworkProbe(self._addresses_away, os.environ)
             system_check = partial(self._system, kind=CheckKind.SYSTEM, interval=MINUTE, critical=True)
-            specs.append(system_check("network", probe=probe))
+            specs.append(system_check("network", probe=probe, local=Local.MACHINE))
         return Plan(specs, (self._agents.group(),))
 
     def _connection(self, connection: ConnectionInfo) -> CheckSpec:
@@ -154,12 +154,13 @@ class StandardCatalog:
     def _of_system(self, found: Sequence[ConnectionInfo]) -> list[CheckSpec]:
         options, clock = self._options, self._clock
         system_check = partial(self._system, kind=CheckKind.SYSTEM)
+        machine_check = partial(system_check, local=Local.MACHINE)
         database = system.DatabaseProbe(self._open_database, options.database, clock)
         secrets = system.SecretsProbe(self._open_secrets, clock, self._needs_keys)
         checks = [
             system_check("database", probe=database, critical=True, slow_ms=1000.0),
-            system_check("secrets", probe=secrets, critical=True, name="secret store"),
-            system_check("disk", probe=system.DiskProbe(options.data_folder), interval=MINUTE),
+            system_check("secrets", probe=secrets, critical=True, name="secret store", local=Local.PROCESS),
+            machine_check("disk", probe=system.DiskProbe(options.data_folder), interval=MINUTE),
         ]
         if options.scheduled and found:
             lease = system.LeaseProbe(self._open_database, clock)
@@ -169,9 +170,9 @@ class StandardCatalog:
             checks.append(system_check("redis", probe=redis, name="Redis"))
         if not all(self._is_simulated(connection) for connection in found):
             probe = system.ClockProbe(self._hosts, clock)
-            checks.append(system_check("clock", probe=probe, interval=15 * MINUTE, failure_threshold=1))
+            checks.append(machine_check("clock", probe=probe, interval=15 * MINUTE, failure_threshold=1))
         if self._audio:
-            checks.append(system_check("audio", probe=system.AudioProbe(), interval=10 * MINUTE))
+            checks.append(machine_check("audio", probe=system.AudioProbe(), interval=10 * MINUTE))
         return checks
 
     def _system(
@@ -186,6 +187,7 @@ class StandardCatalog:
         slow_ms: float | None = None,
         failure_threshold: int = 0,
         depends_on: tuple[str, ...] = (),
+        local: Local | None = None,
     ) -> CheckSpec:
         return CheckSpec(
             id=f"{kind.value}:{word}" if kind is CheckKind.SYSTEM else word,
@@ -198,6 +200,7 @@ class StandardCatalog:
             slow_ms=slow_ms,
             depends_on=depends_on,
             critical=critical,
+            local=local,
         )
 
     async def _orchestrator(self) -> Reading:
