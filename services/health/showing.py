@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Final
@@ -21,6 +22,10 @@ TOGETHER: Final = 0.1
 MOST_NAMED: Final = 200
 """Beyond so many changed checks the event says "read all again"."""
 _TROUBLES: Final = frozenset({HealthState.DOWN, HealthState.DEGRADED})
+KEPT: Final = 1.0
+"""Seconds for which lines are kept that no view has any more."""
+SWEPT: Final = 400
+"""Such lines that are let go of at once."""
 COUNTDOWN: Final = 0.25
 """Seconds for which a view with an open breaker in it, whose countdown moves, may be shown again."""
 
@@ -43,6 +48,8 @@ class Showing:
         self._order: Sequence[str] = ()
         self._places: dict[str, int] = {}
         self._checked_at = 0
+        self._replaced: deque[CheckView] = deque()
+        self._sweeping: asyncio.TimerHandle | None = None
         self._view: HealthView | None = None
         self._made_at = 0.0
         self._moving = False
@@ -89,7 +96,10 @@ class Showing:
         view = self._board.view(check_id)
         if view is None:
             return
+        old = self._lines.get(check_id)
         line = self._lines[check_id] = self._decorated(view)
+        if old is not None and old is not line:
+            self._keep_a_while(old)
         if line.policy:
             self._with_policy[check_id] = None
         if line.state in _TROUBLES and not line.held_by:
@@ -97,6 +107,21 @@ class Showing:
         else:
             self._in_trouble.pop(check_id, None)
         self._checked_at = max(self._checked_at, line.checked_at or 0)
+
+    def _keep_a_while(self, line: CheckView) -> None:
+        """Keep a line that was replaced until every view with it is gone, and let go of such lines by parts.
+
+        The last view with thousands of old lines would take them all along at once, and that takes long.
+        """
+        self._replaced.append(line)
+        if self._sweeping is None:
+            self._sweeping = asyncio.get_running_loop().call_later(KEPT, self._sweep)
+
+    def _sweep(self) -> None:
+        for _ in range(min(SWEPT, len(self._replaced))):
+            self._replaced.popleft()
+        again = asyncio.get_running_loop().call_later
+        self._sweeping = again(TOGETHER / 5, self._sweep) if self._replaced else None
 
     def _decorated(self, check: CheckView) -> CheckView:
         policy = self._policies.find(check.policy) if check.policy else None
@@ -175,6 +200,10 @@ class Showing:
             self._bus.publish(HealthChanged(ids))
 
     def close(self) -> None:
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            self._sweeping = None
+        self._replaced.clear()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -182,10 +182,14 @@ class AgentRounds:
     async def run(self) -> list[tuple[str, Reading]]:
         """A reading of every agent. Raises ServiceError when the mirror cannot be read."""
         connections = {each.id: each for each in await self._connections()}
-        rows = await asyncio.to_thread(self._read)
-        hosts = {host for needs in self._needs.values() for host in _hosts(needs)}
+
+        def read() -> tuple[list[AgentRow], set[Host], dict[int, dict[str, Needs]], dict[int, set[str]]]:
+            rows = self._read()
+            hosts = {host for needs in self._needs.values() for host in _hosts(needs)}
+            return rows, hosts, *self._by_connection(rows)
+
+        rows, hosts, agents, here = await asyncio.to_thread(read)
         await for_a_while(self._endpoints.look(hosts))
-        agents, here = self._by_connection(rows)
         looks: list[Awaitable[None]] = []
         if self._references is not None:
             looks.append(self._references.look(connections, agents, here))
