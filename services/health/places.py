@@ -94,7 +94,7 @@ class Keys:
         self._host = host
         self._known = False
         self._vacant = False
-        self._leader = ""
+        self._leader: str | None = None
         self._leader_since = 0
         self.locked = False
 
@@ -128,20 +128,22 @@ class Keys:
         return not self.locked or (lasting and self._vacant)
 
     def seen(self, leader: str, now: int) -> None:
-        """This process probes for all now, or nobody does."""
+        """Who probes now; empty: nobody does."""
         self._vacant = not leader
         if leader != self._leader:
-            self._leader, self._leader_since = leader, now
+            self._leader_since = 0 if self._leader is None else now
+            self._leader = leader
 
     def helpless(self) -> str:
         """The one that probes, if it has no keys where this process has them; else empty."""
-        standing = self._board.find(at(SECRETS, host_of(self._leader) if self._host else ""))
+        leader = self._leader or ""
+        standing = self._board.find(at(SECRETS, host_of(leader) if self._host else ""))
         if self.locked or not self._known or standing is None or not standing.spec.elsewhere:
             return ""
-        reading, at_least = standing.reading, self._leader_since
-        # What an earlier one left behind says nothing of this one.
-        fresh = (standing.checked_at or 0) >= at_least
-        return self._leader if fresh and reading is not None and reading.state is HealthState.DOWN else ""
+        reading = standing.reading
+        # What the one before it left behind says nothing of this one.
+        fresh = (standing.checked_at or 0) >= self._leader_since
+        return leader if fresh and reading is not None and reading.state is HealthState.DOWN else ""
 
     def blind(self, check_id: str) -> bool:
         """Whether what was found of a check is nobody else's truth: it takes a key that is missing here."""
