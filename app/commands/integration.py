@@ -1,4 +1,4 @@
-"""`callboard integration add|list|test|rotate|enable|disable|remove|adapters|partners`.
+"""`callboard integration add|list|test|rotate|enable|disable|prefer|remove|adapters|partners`.
 
 Secrets come from a prompt, standard input or a named variable, never from an argument.
 """
@@ -37,12 +37,21 @@ examples:
   callboard integration add hubspot --company acme              asks for the token, without showing it
   pass show opentable | callboard integration add opentable --company acme --key-stdin \\
       --set rid=1038007 --set client_id=acme --set timezone=America/New_York
-  callboard integration test
+  callboard integration test                                    all of them
+  callboard integration test hubspot --company acme             a number or a name
+  callboard integration prefer "Local model"                    of several, this one is taken
   callboard integration partners --explain                      how to add a booking partner without code
 """
 ADD_HELP = """\
 Without --company it serves every company that has none of its own. The secret is read from a prompt, from
-standard input (--key-stdin) or from a variable (--key-env), stored, and then tested.
+standard input (--key-stdin) or from a variable (--key-env), and tested before anything is stored: what does
+not work is not stored, unless you say so when you are asked, or with --anyway. Some services cannot be asked
+without doing something; those are stored untested, and it says so.
+"""
+PREFER_HELP = """\
+Of several that could do the same for a company (two language models, two CRMs, two accounts for SMS) one is
+taken: the company's own before one for every company, among those the one that was preferred last, else the
+oldest. `integration list` shows which. A single order may name another with --integration.
 """
 
 
@@ -59,15 +68,18 @@ def add_parser(subparsers: Subparsers) -> None:
     add.add_argument("--name", metavar="NAME", default="", help="what to call it (default: the adapter)")
     add.add_argument("--url", metavar="URL", default="", help="another address than the service's own")
     add.add_argument("--set", metavar="NAME=VALUE", action="append", default=[], help="an option of it")
-    add.add_argument("--no-test", action="store_true", help="do not ask the service afterwards")
+    untested = add.add_mutually_exclusive_group()
+    untested.add_argument("--no-test", action="store_true", help="store it without asking the service")
+    untested.add_argument("--anyway", action="store_true", help="store it also if it does not work")
     listing = actions.add_parser("list", help="what is used for what, and what is simulated")
     listing.add_argument("--company", metavar="NAME", help="only what this company uses")
     test = actions.add_parser("test", help="ask whether one works, or all")
-    test.add_argument("id", metavar="ID", type=int, nargs="?", help="its number; all of them without one")
+    test.add_argument("wanted", metavar="INTEGRATION", nargs="?", help="its number or name; all without one")
     rotate = _about(actions, "rotate", "replace its secret")
     rotate.add_argument("--secret", metavar="NAME", default="", help="one of its further secrets")
     _about(actions, "enable", "switch it on again")
     _about(actions, "disable", "switch it off, as if it were not there")
+    _about(actions, "prefer", "take it before others that could do the same", PREFER_HELP)
     remove = _about(actions, "remove", "forget it and its secrets")
     remove.add_argument("--yes", action="store_true", help="do not ask")
     adapters = actions.add_parser("adapters", help="what can be added, and what each needs")
@@ -81,13 +93,21 @@ def add_parser(subparsers: Subparsers) -> None:
         source.add_argument("--key-env", metavar="VAR", help="read the secret from this variable")
     for action in (add, listing, test, adapters, partners):
         action.add_argument("--json", action="store_true", help="print one JSON object")
+    _of_company(test)
 
 
-def _about(actions: Subparsers, name: str, text: str) -> ArgumentParser:
-    parser = actions.add_parser(name, help=text)
-    parser.add_argument("id", metavar="ID", type=int, help="its number, as `integration list` shows it")
+def _about(actions: Subparsers, name: str, text: str, description: str = "") -> ArgumentParser:
+    parser = actions.add_parser(name, help=text, description=description or None, epilog=EXAMPLES)
+    parser.add_argument(
+        "wanted", metavar="INTEGRATION", help="its number or name, as `integration list` shows it"
+    )
+    _of_company(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
+
+
+def _of_company(parser: ArgumentParser) -> None:
+    parser.add_argument("--company", metavar="NAME", default="", help="where several companies use the name")
 
 
 def run(args: Namespace) -> int:
@@ -98,6 +118,7 @@ def run(args: Namespace) -> int:
         "rotate": _rotate,
         "enable": _switch,
         "disable": _switch,
+        "prefer": _prefer,
         "remove": _remove,
         "adapters": _adapters,
         "partners": _partners,
@@ -115,6 +136,13 @@ async def _add(services: Services, args: Namespace) -> int:
     secret = _secret(args, how)
     if secret:
         await unlocked(services)
+    draft = await services.integrations.draft(
+        args.adapter, name=args.name, company=company, base_url=args.url, config=given, secret=secret
+    )
+    found = await _tried(services, args, draft, secret)
+    if found is None:
+        say("Nothing was stored.")
+        return ExitCode.FAILED
     info = await services.integrations.add(
         args.adapter,
         name=args.name,
@@ -129,19 +157,39 @@ async def _add(services: Services, args: Namespace) -> int:
     else:
         whose = clean_line(info.company) or "every company"
         write_line(f"Added {clean_line(info.name)} ({info.kind}) for {whose}, number {info.id}.")
+    say(found)
+    return ExitCode.DONE
+
+
+async def _tried(services: Services, args: Namespace, draft: IntegrationInfo, secret: str) -> str | None:
+    """What a test of what is to be stored says, in words; None when somebody then decides not to store it.
+
+    One that does not work raises its error, unless `--anyway` was given or somebody at a terminal insists.
+    """
     if args.no_test:
-        return ExitCode.DONE
-    check = await services.integrations.check(info)
+        return "Stored untested; to test it: callboard integration test"
+    check = await services.integrations.try_out(draft, secret)
     if check.ok:
-        say(f"It works: {clean_line(check.detail)} ({check.took_ms} ms).")
-        return ExitCode.DONE
-    if check.code == "untestable":
-        return ExitCode.DONE
-    # It is stored all the same, and said so: the service may only be away for now.
+        return f"It works: {clean_line(check.detail)} ({check.took_ms} ms)."
+    if not check.asked:
+        return f"Stored; this kind cannot be asked: {clean_line(check.detail)}."
     error = _error_of(check)
-    advice = f"{error.advice}; it is stored: callboard integration test {info.id}"
-    say_error(ServiceError(error.message, category=error.category, advice=advice, code=error.code))
-    return exit_code_of_failures([error.category], 0)
+    if not args.anyway:
+        if args.key_stdin or args.json or not can_ask():
+            nothing = "nothing was stored (--anyway stores it all the same)"
+            advice = f"{error.advice}; {nothing}" if error.advice else nothing
+            raise ServiceError(error.message, category=error.category, advice=advice, code=error.code)
+        say_error(error)
+        answer = ask("It does not work as it is. Store it all the same? [y/N] ")
+        return "Stored; it does not work yet." if answer.strip().lower() in ("y", "yes") else None
+    say_error(error)
+    return "Stored all the same; it does not work yet."
+
+
+async def _meant(services: Services, args: Namespace) -> IntegrationInfo:
+    """The integration that is meant. Raises UsageError for none, and for several of one name."""
+    company = (await require_company(services, args.company)).name if args.company else ""
+    return await services.integrations.find(args.wanted, company)
 
 
 def _secret(args: Namespace, how: AdapterInfo) -> str:
@@ -157,27 +205,32 @@ def _secret(args: Namespace, how: AdapterInfo) -> str:
 
 
 async def _rotate(services: Services, args: Namespace) -> int:
-    info = await services.integrations.get(args.id)
+    info = await _meant(services, args)
     secret = read_key(info.name, from_stdin=args.key_stdin, variable=args.key_env)
     await unlocked(services)
-    info = await services.integrations.set_secret(args.id, secret, name=args.secret, actor=actor())
+    info = await services.integrations.set_secret(info.id or 0, secret, name=args.secret, actor=actor())
     return _told(args, info, "Replaced the secret of")
 
 
 async def _switch(services: Services, args: Namespace) -> int:
     on = args.action == "enable"
-    info = await services.integrations.enable(args.id, on, actor=actor())
+    info = await services.integrations.enable((await _meant(services, args)).id or 0, on, actor=actor())
     return _told(args, info, "Switched on" if on else "Switched off")
 
 
+async def _prefer(services: Services, args: Namespace) -> int:
+    info = await services.integrations.prefer((await _meant(services, args)).id or 0, actor=actor())
+    return _told(args, info, "From now on of its kind comes first:")
+
+
 async def _remove(services: Services, args: Namespace) -> int:
-    info = await services.integrations.get(args.id)
+    info = await _meant(services, args)
     if not confirm_removal(
         f"the integration {clean_line(info.name)} with its secrets", info.name, yes=args.yes
     ):
         return ExitCode.FAILED
     await unlocked(services)
-    await services.integrations.remove(args.id, actor=actor())
+    await services.integrations.remove(info.id or 0, actor=actor())
     return _told(args, info, "Removed")
 
 
@@ -209,7 +262,7 @@ async def _list(services: Services, args: Namespace) -> int:
             )
             for info in found
         ],
-        styles={"simulated": "yellow", "off": "dim"},
+        styles={"simulated": "yellow", "on (simulated)": "yellow", "off": "dim"},
     )
     if any(info.origin is Origin.SIMULATION for info in found):
         say("What is simulated does nothing: callboard integration adapters lists what can be added.")
@@ -223,12 +276,19 @@ def _state(info: IntegrationInfo) -> str:
         return "built in"
     if info.origin is Origin.ENVIRONMENT:
         return "environment"
-    return "on" if info.enabled else "off"
+    if not info.enabled:
+        return "off"
+    states = [
+        "simulated" if info.simulated else "",
+        f"{clean_line(info.before)} is taken instead" if info.before else "",
+    ]
+    told = ", ".join(word for word in states if word)
+    return f"on ({told})" if told else "on"
 
 
 async def _test(services: Services, args: Namespace) -> int:
-    if args.id is not None:
-        asked = [await services.integrations.get(args.id)]
+    if args.wanted is not None:
+        asked = [await _meant(services, args)]
     else:
         asked = [info for info in await services.integrations.list() if info.enabled]
     if any(info.id is not None for info in asked):
@@ -237,8 +297,12 @@ async def _test(services: Services, args: Namespace) -> int:
     if args.json:
         emit_json("integration-test", {"checks": [_check_dict(check) for check in checks]})
     for check in checks:
-        name = clean_line(check.info.policy)
-        if check.ok and not args.json:
+        pretended = check.info.simulated and check.info.id is not None
+        name = clean_line(check.info.policy) + (" (simulated)" if pretended else "")
+        if not check.asked:
+            if not args.json:
+                write_line(f"{name}: cannot be asked: {clean_line(check.detail)}")
+        elif check.ok and not args.json:
             outside = check.info.origin not in (Origin.SIMULATION, Origin.BUILT_IN)
             took = f" ({check.took_ms} ms)" if outside else ""
             write_line(f"{name}: {clean_line(check.detail)}{took}")
@@ -246,7 +310,7 @@ async def _test(services: Services, args: Namespace) -> int:
             if not args.json:
                 write_line(f"{name}: {check.code.replace('_', ' ') or 'failed'}")
             say_error(_error_of(check))
-    failed = [check.error.category if check.error else "" for check in checks if not check.ok]
+    failed = [check.error.category if check.error else "" for check in checks if check.asked and not check.ok]
     return exit_code_of_failures(failed, len(checks) - len(failed))
 
 
@@ -344,6 +408,8 @@ def as_dict(info: IntegrationInfo) -> dict[str, Any]:
         "config": dict(info.config),
         "enabled": info.enabled,
         "origin": info.origin.value,
+        "simulated": info.simulated,
+        "before": info.before or None,
         "created_at": iso(info.created_at or None),
     }
 
@@ -353,7 +419,8 @@ def _check_dict(check: IntegrationCheck) -> dict[str, Any]:
         "id": check.info.id,
         "name": check.info.policy,
         "kind": check.info.kind.value,
-        "ok": check.ok,
+        "ok": check.ok if check.asked else None,
+        "simulated": check.info.simulated,
         "code": check.code,
         "detail": check.detail,
         "took_ms": check.took_ms,

@@ -30,7 +30,9 @@ examples:
 """
 DESCRIPTION = """\
 Decides which of a company's agents a request is for. A configured language model decides; without one, or
-when it fails, rules do, and the decision says so. Every decision is stored with reason, tokens and cost.
+when it fails, rules do, and the decision says so. Of several models one is taken: `callboard integration
+list` shows which, `callboard integration prefer` changes it. Every decision is stored with reason, tokens and
+cost.
 Exit code 1 when no agent fits.
 """
 
@@ -44,6 +46,9 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("--context", metavar="TEXT", help="what else is known of who asks")
     parser.add_argument(
         "--knowledge", action="store_true", help="let passages of the company's documents help"
+    )
+    parser.add_argument(
+        "--integration", metavar="NAME", default="", help="by this language model, where there are several"
     )
     parser.add_argument("--decisions", action="store_true", help="list past decisions instead")
     parser.add_argument("--limit", type=positive, default=20, metavar="N", help="decisions listed (20)")
@@ -65,7 +70,12 @@ async def _route(services: Services, args: Namespace) -> int:
     for kind in (Kind.LLM, Kind.KNOWLEDGE):
         await keys_ready(services, kind, company)
     decision = await services.orchestrator.route(
-        company, args.request, context=args.context, actor=actor(), with_knowledge=args.knowledge
+        company,
+        args.request,
+        context=args.context,
+        actor=actor(),
+        with_knowledge=args.knowledge,
+        integration=args.integration,
     )
     found = decision.agent_row is not None
     if args.json:
@@ -82,8 +92,9 @@ async def _route(services: Services, args: Namespace) -> int:
 
 
 async def _decisions(services: Services, args: Namespace) -> int:
-    if args.request:
-        raise UsageError("--decisions lists past ones and takes no request", advice="Leave one of them out")
+    if args.request or args.integration:
+        what = "request" if args.request else "--integration"
+        raise UsageError(f"--decisions lists past ones and takes no {what}", advice="Leave one of them out")
     company = (await require_company(services, args.company)).name if args.company else None
     rows = await services.orchestrator.decisions(company, limit=args.limit)
     stats = await services.orchestrator.stats(company)
@@ -133,7 +144,10 @@ def _how(decision: DecisionRow) -> str:
         sure = f", {decision.confidence:.0%} sure" if decision.confidence is not None else ""
         cost = f", {_cost(decision)}" if decision.cost is not None else ""
         made_up = " (simulated)" if decision.simulated else ""
-        return f"Decided by {clean_line(decision.model)}{made_up}{sure} in {took}{cost}."
+        by = clean_line(decision.model)
+        if decision.integration not in ("", decision.model):
+            by += f" of {clean_line(decision.integration)}"
+        return f"Decided by {by}{made_up}{sure} in {took}{cost}."
     if decision.source == "rules":
         model = "; with a model: callboard integration add openai" if decision.error is None else "."
         return f"Decided by rules in {took}{model}"
@@ -177,6 +191,7 @@ def as_dict(row: DecisionRow) -> dict[str, Any]:
         "confidence": row.confidence,
         "source": row.source.value,
         "model": row.model,
+        "integration": row.integration or None,
         "tokens_in": row.tokens_in,
         "tokens_out": row.tokens_out,
         "cost": row.cost,

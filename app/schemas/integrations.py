@@ -20,6 +20,8 @@ INTEGRATION = object_of(
         "config": ANY,
         "enabled": FLAG,
         "origin": one_of(Origin),
+        "simulated": {**FLAG, "description": "what it does is only pretended"},
+        "before": or_null({**TEXT, "description": "the one of the same company that is taken instead"}),
         "created_at": or_null(TIME),
     }
 )
@@ -28,7 +30,8 @@ CHECK = object_of(
         "id": or_null(COUNT),
         "name": TEXT,
         "kind": one_of(Kind),
-        "ok": FLAG,
+        "ok": or_null({**FLAG, "description": "null for one that cannot be asked"}),
+        "simulated": FLAG,
         "code": TEXT,
         "detail": TEXT,
         "took_ms": COUNT,
@@ -165,7 +168,7 @@ RECORD = object_of(
 )
 
 SUMMARIES: dict[str, str] = {
-    "integration": "callboard integration add, rotate, enable, disable, remove",
+    "integration": "callboard integration add, rotate, enable, disable, prefer, remove",
     "integrations": "callboard integration list",
     "integration-test": "callboard integration test",
     "adapters": "callboard integration adapters",

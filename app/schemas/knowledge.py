@@ -77,6 +77,9 @@ DECISION = object_of(
         "confidence": or_null(SHARE),
         "source": one_of(DecisionSource),
         "model": TEXT,
+        "integration": or_null(
+            {**TEXT, "description": "whose model was asked; null without one, and of past decisions"}
+        ),
         "tokens_in": or_null(COUNT),
         "tokens_out": or_null(COUNT),
         "cost": or_null({**NUMBER, "description": "null where a price or a count is not known"}),

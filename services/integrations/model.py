@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
+from services.errors import ServiceError
 from services.model import ErrorInfo
 from services.security import Secret
 
@@ -33,6 +34,17 @@ class Origin(StrEnum):
     BUILT_IN = "built_in"
     """Part of the program: the local knowledge base, routing by rules."""
     SIMULATION = "simulation"
+
+
+UNTESTABLE: Final = "untestable"
+"""The code of a probe that has nothing to ask: it says neither that it works nor that it does not."""
+UNLISTED: Final = "model_not_listed"
+"""The code of a probe that was answered, by an endpoint that does not list the model to be used."""
+
+
+def untestable(message: str) -> ServiceError:
+    """What a probe raises that can ask nothing."""
+    return ServiceError(message, advice="Use it, and see what becomes of it", code=UNTESTABLE)
 
 
 class EffectState(StrEnum):
@@ -96,6 +108,12 @@ class IntegrationInfo:
     enabled: bool = True
     origin: Origin = Origin.COMPANY
     created_at: int = 0
+    preferred_at: int = 0
+    """When somebody put it before others that could do the same; the latest comes first, 0 for never."""
+    simulated: bool = False
+    """Whether what it does is only pretended: nothing is configured, or a simulator stands at its address."""
+    before: str = ""
+    """The name of the one of the same company that is taken instead of this one; empty where it is taken."""
 
     @property
     def secret_name(self) -> str:
@@ -133,7 +151,10 @@ class Resolved:
 
 @dataclass(frozen=True, slots=True)
 class IntegrationCheck:
-    """The answer to "does it work?". `detail`: what was found, one line."""
+    """The answer to "does it work?". `detail`: what was found, one line.
+
+    Where nothing could be asked it is not `ok`, has no error, and the code `untestable`.
+    """
 
     info: IntegrationInfo
     ok: bool
@@ -142,6 +163,15 @@ class IntegrationCheck:
     error: ErrorInfo | None = None
     code: str = ""
 
+    @property
+    def asked(self) -> bool:
+        """Whether there was something to ask."""
+        return self.code != UNTESTABLE
+
 
 Probe = Callable[[Resolved], Awaitable[str]]
-"""Asks the other side something harmless that needs the secret; says what was found. Raises ServiceError."""
+"""Asks the other side something harmless that needs the secret; says what was found. Raises ServiceError.
+
+What each asks is free of charge, changes nothing and counts against nobody's limits: health asks it every
+minute. One that has nothing to ask raises `untestable`.
+"""

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
-from difflib import get_close_matches
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,11 +19,13 @@ from sqlmodel import Session, col, select
 from services.clock import Clock
 from services.errors import Category, ServiceError, UsageError
 from services.events import EventBus, IntegrationsChanged
-from services.http.addresses import is_loopback, normalize_base_url
+from services.http.addresses import is_loopback
+from services.integrations import stored
 from services.integrations.model import (
     BUILT_IN,
     GATEWAY_ADAPTERS,
     SIMULATED,
+    UNTESTABLE,
     AdapterInfo,
     IntegrationCheck,
     IntegrationInfo,
@@ -32,6 +33,7 @@ from services.integrations.model import (
     Origin,
     Probe,
     Resolved,
+    untestable,
 )
 from services.model import ErrorInfo
 from services.security import Secret, SecretStore
@@ -95,7 +97,7 @@ class IntegrationService:
         """Raises UsageError for an unknown one."""
         known = self._adapters()
         if name not in known:
-            advice = _near(name, known, "list them with: callboard integration adapters")
+            advice = stored.near_to(name, known, "list them with: callboard integration adapters")
             raise UsageError(
                 f"There is no adapter {clean_line(name)!r}", advice=advice, code="unknown_adapter"
             )
@@ -113,42 +115,41 @@ class IntegrationService:
         actor: str = "",
     ) -> IntegrationInfo:
         """Store one. Without a company it serves all. Raises UsageError for what cannot be."""
-        await self._load()
-        how = self.adapter(adapter)
-        given = dict(config or {})
-        address = _checked(how, base_url, given, secret)
+        draft = await self.draft(
+            adapter, name=name, company=company, base_url=base_url, config=config, secret=secret
+        )
+        title, how = draft.name, self.adapter(adapter)
         now = self._clock.now()
-        title = clean_line(name) or adapter
 
         def write(session: Session) -> IntegrationInfo:
-            owner = _company(session, company) if company else None
+            owner = stored.company_named(session, company) if company else None
             row = Integration(
                 company_id=owner.id if owner else None,
                 kind=how.kind.value,
                 adapter=adapter,
                 name=title,
-                base_url=address,
-                config=json.dumps(given, ensure_ascii=False, sort_keys=True),
+                base_url=draft.base_url,
+                config=json.dumps(dict(draft.config), ensure_ascii=False, sort_keys=True),
                 created_at=now,
             )
             same = select(Integration).where(Integration.kind == row.kind, Integration.name == row.name)
             for other in session.exec(same):
                 if other.company_id == row.company_id:
-                    raise _taken(title)
+                    raise stored.taken(title)
             try:
                 with session.begin_nested():
                     session.add(row)
             except IntegrityError:  # another process was faster by a moment
-                raise _taken(title) from None
+                raise stored.taken(title) from None
             record(
                 session,
                 at=now,
                 actor=actor,
                 action="integration.add",
                 subject=title,
-                after={"adapter": adapter, "url": address, "company": owner.name if owner else "all"},
+                after={"adapter": adapter, "url": row.base_url, "company": owner.name if owner else "all"},
             )
-            return _info(row, owner.name if owner else "")
+            return stored.info_of(row, owner.name if owner else "")
 
         database = await self._open_database()
         added = await database.write(write)
@@ -157,13 +158,52 @@ class IntegrationService:
                 await (await self._open_secrets()).set(added.secret_name, secret.strip())
             except BaseException:
                 await database.write(
-                    lambda session: _delete(
+                    lambda session: stored.delete(
                         session, added.id or 0, now, actor, "its secret could not be stored"
                     )
                 )
                 raise
         self._bus.publish(IntegrationsChanged())
         return self._complete(added)
+
+    async def draft(
+        self,
+        adapter: str,
+        *,
+        name: str = "",
+        company: str = "",
+        base_url: str = "",
+        config: Mapping[str, Any] | None = None,
+        secret: str = "",
+    ) -> IntegrationInfo:
+        """What `add` would store, for `try_out`. Raises UsageError for what cannot be."""
+        await self._load()
+        how = self.adapter(adapter)
+        given = dict(config or {})
+        address = stored.checked(how, base_url, given, secret)
+        title = clean_line(name) or adapter
+
+        def read(session: Session) -> IntegrationInfo:
+            owner = stored.company_named(session, company) if company else None
+            company_id = owner.id if owner else None
+            same = select(Integration.company_id).where(Integration.kind == how.kind.value)
+            if company_id in session.exec(same.where(Integration.name == title)).all():
+                raise stored.taken(title)
+            origin = Origin.SHARED if owner is None else Origin.COMPANY
+            whose = owner.name if owner else ""
+            return IntegrationInfo(
+                None, company_id, whose, how.kind, adapter, title, address, given, origin=origin
+            )
+
+        return await (await self._open_database()).read(read)
+
+    async def try_out(self, draft: IntegrationInfo, secret: str) -> IntegrationCheck:
+        """Ask whether a draft works, before it is stored; as `check`."""
+        draft = self._complete(draft)
+        check = await self._asked(draft, Resolved(draft, Secret(secret.strip()), draft.simulated))
+        if not check.ok:
+            self._gone(draft.policy)  # what was learnt is about what is not stored
+        return check
 
     async def remove(self, integration_id: int, *, actor: str = "") -> IntegrationInfo:
         """Forget one and its secret. Raises UsageError for an unknown one."""
@@ -174,11 +214,11 @@ class IntegrationService:
         await secrets.get(info.secret_name)
         now = self._clock.now()
         gone = await (await self._open_database()).write(
-            lambda session: _delete(session, integration_id, now, actor)
+            lambda session: stored.delete(session, integration_id, now, actor)
         )
         how = self._adapters().get(gone.adapter)
         for name in ("", *(how.more_secrets if how else ())):
-            await secrets.delete(_secret_name(gone, name))
+            await secrets.delete(stored.secret_name(gone, name))
         self._gone(gone.policy)
         self._bus.publish(IntegrationsChanged())
         return gone
@@ -188,7 +228,7 @@ class IntegrationService:
         now = self._clock.now()
 
         def write(session: Session) -> IntegrationInfo:
-            row, owner = _one(session, integration_id)
+            row, owner = stored.one(session, integration_id)
             if row.enabled != enabled:
                 row.enabled = enabled
                 session.add(row)
@@ -201,7 +241,24 @@ class IntegrationService:
                     before={"enabled": not enabled},
                     after={"enabled": enabled},
                 )
-            return _info(row, owner)
+            return stored.info_of(row, owner)
+
+        await self._load()
+        info = await (await self._open_database()).write(write)
+        self._bus.publish(IntegrationsChanged())
+        return self._complete(info)
+
+    async def prefer(self, integration_id: int, *, actor: str = "") -> IntegrationInfo:
+        """Put one before the others of its company that could do the same. Raises UsageError."""
+        now = self._clock.now()
+
+        def write(session: Session) -> IntegrationInfo:
+            row, owner = stored.one(session, integration_id)
+            config = {**json.loads(row.config), stored.PREFERRED: now}
+            row.config = json.dumps(config, ensure_ascii=False, sort_keys=True)
+            session.add(row)
+            record(session, at=now, actor=actor, action="integration.prefer", subject=row.name)
+            return stored.info_of(row, owner)
 
         await self._load()
         info = await (await self._open_database()).write(write)
@@ -226,7 +283,7 @@ class IntegrationService:
             raise UsageError(
                 f"The {known[name]} is empty", advice="Type it when asked, or pipe it in", code="no_secret"
             )
-        await (await self._open_secrets()).set(_secret_name(info, name), secret.strip())
+        await (await self._open_secrets()).set(stored.secret_name(info, name), secret.strip())
         now = self._clock.now()
         await (await self._open_database()).write(
             lambda session: record(
@@ -244,20 +301,33 @@ class IntegrationService:
         for info in mine:
             how = self._adapters().get(info.adapter)
             for name in ("", *(how.more_secrets if how else ())):
-                await secrets.delete(_secret_name(info, name))
+                await secrets.delete(stored.secret_name(info, name))
             self._gone(info.policy)
 
     async def get(self, integration_id: int) -> IntegrationInfo:
         """A stored one by its number. Raises UsageError for an unknown one."""
         await self._load()
         database = await self._open_database()
-        return self._complete(await database.read(lambda session: _info(*_one(session, integration_id))))
+        found = await database.read(lambda session: stored.info_of(*stored.one(session, integration_id)))
+        return self._complete(found)
+
+    async def find(self, wanted: str, company: str = "") -> IntegrationInfo:
+        """A stored one by its number or its name, in any case. Raises UsageError, also for several.
+
+        `company` narrows a name that several companies use.
+        """
+        await self._load()
+
+        def read(session: Session) -> IntegrationInfo:
+            return stored.meant(session, wanted, company)
+
+        return self._complete(await (await self._open_database()).read(read))
 
     async def company_id(self, name: str) -> int:
         """The id of a company by its name, in any case. Raises UsageError for an unknown one."""
 
         def read(session: Session) -> int:
-            return _company(session, name).id or 0
+            return stored.company_named(session, name).id or 0
 
         return await (await self._open_database()).read(read)
 
@@ -267,23 +337,31 @@ class IntegrationService:
 
     async def check(self, info: IntegrationInfo) -> IntegrationCheck:
         """Ask whether it works, by its kind's probe; never raises a ServiceError but the answer holds it."""
+        if info.adapter == SIMULATED:
+            return IntegrationCheck(info, True, "Simulated: nothing is asked", code="ok")
+        if info.origin is Origin.BUILT_IN:
+            return IntegrationCheck(info, True, "Built in: nothing outside is asked", code="ok")
+        try:
+            resolved = await self._ready(info)
+        except ServiceError as error:
+            told = ErrorInfo(error.category.value, error.message, error.advice)
+            return IntegrationCheck(info, False, "", 0, told, error.code)
+        return await self._asked(info, resolved)
+
+    async def _asked(self, info: IntegrationInfo, resolved: Resolved) -> IntegrationCheck:
         started = self._clock.monotonic()
 
         def took() -> int:
             return round((self._clock.monotonic() - started) * 1000)
 
         probe = self._probes.get(info.kind)
-        if info.adapter == SIMULATED:
-            return IntegrationCheck(info, True, "Simulated: nothing is asked", code="ok")
-        if info.origin is Origin.BUILT_IN:
-            return IntegrationCheck(info, True, "Built in: nothing outside is asked", code="ok")
         try:
             if probe is None:
-                raise ServiceError(
-                    f"{info.policy} cannot be tested: {info.kind} have no test", code="untestable"
-                )
-            detail = await probe(await self._ready(info))
+                raise untestable(f"{info.policy} cannot be tested: {info.kind} have no test")
+            detail = await probe(resolved)
         except ServiceError as error:
+            if error.code == UNTESTABLE:
+                return IntegrationCheck(info, False, error.message, took(), code=error.code)
             told = ErrorInfo(error.category.value, error.message, error.advice)
             return IntegrationCheck(info, False, "", took(), told, error.code)
         return IntegrationCheck(info, True, detail, took(), code="ok")
@@ -291,22 +369,24 @@ class IntegrationService:
     async def list(self, company: str | None = None) -> list[IntegrationInfo]:
         """Every stored one, and what the environment or the simulation stands in for; by kind and name.
 
-        `company` leaves out what other companies use.
+        Of several that could do the same each names the one that is taken `before` it. `company` leaves out
+        what other companies use.
         """
 
         def read(session: Session) -> list[IntegrationInfo]:
             names = {row.id: row.name for row in session.exec(select(Company))}
             if company is not None:
-                _company(session, company)
-            return [_info(row, names.get(row.company_id, "")) for row in session.exec(select(Integration))]
+                stored.company_named(session, company)
+            rows = session.exec(select(Integration))
+            return [stored.info_of(row, names.get(row.company_id, "")) for row in rows]
 
         await self._load()
-        stored = [self._complete(info) for info in await (await self._open_database()).read(read)]
+        kept = [self._complete(info) for info in await (await self._open_database()).read(read)]
         if company is not None:
             wanted = company.strip().casefold()
-            stored = [info for info in stored if not info.company or info.company.casefold() == wanted]
-        missing = [kind for kind in Kind if not any(i.kind is kind and i.enabled for i in stored)]
-        found = [*stored, *(self._stand_in(kind) for kind in missing)]
+            kept = [info for info in kept if not info.company or info.company.casefold() == wanted]
+        missing = [kind for kind in Kind if not any(i.kind is kind and i.enabled for i in kept)]
+        found = [*stored.in_order(kept), *(self._stand_in(kind) for kind in missing)]
         # What stands in comes after what is stored, also where that is switched off.
         kinds = list(Kind)
         return sorted(
@@ -330,14 +410,14 @@ class IntegrationService:
                 select(Integration).where(Integration.kind == kind.value, col(Integration.enabled).is_(True))
             )
             return [
-                _info(row, names.get(row.company_id, ""))
+                stored.info_of(row, names.get(row.company_id, ""))
                 for row in rows
                 if row.company_id in (None, company_id)
             ]
 
         await self._load()
         found = [self._complete(info) for info in await (await self._open_database()).read(read)]
-        found.sort(key=lambda info: (info.company_id is None, info.id or 0))
+        found.sort(key=stored.precedence)
         if name:
             found = [info for info in found if info.name.casefold() == name.strip().casefold()]
             if not found:
@@ -370,9 +450,11 @@ class IntegrationService:
         await asyncio.to_thread(self._adapters)
 
     def _complete(self, info: IntegrationInfo) -> IntegrationInfo:
-        """With the address that its adapter has unless another was given."""
+        """With the address that its adapter has unless another was given, and whether it is a simulator."""
         how = self._adapters().get(info.adapter)
-        return info if info.base_url or how is None else replace(info, base_url=how.default_url)
+        if not info.base_url and how is not None:
+            info = replace(info, base_url=how.default_url)
+        return replace(info, simulated=self._is_pretended(info, how))
 
     async def _ready(self, info: IntegrationInfo) -> Resolved:
         """With its secret and at the address where it is now."""
@@ -382,9 +464,18 @@ class IntegrationService:
         if self._addresses is not None:
             info = replace(info, base_url=(await self._addresses()).get(info.name, info.base_url))
         how = self._adapters().get(info.adapter)
-        vendors = how is not None and bool(how.default_url)
+        pretended = self._is_pretended(info, how)
+        return Resolved(info, await self.secret_of(info), pretended=pretended)
+
+    def _is_pretended(self, info: IntegrationInfo, how: AdapterInfo | None) -> bool:
+        """Whether a vendor's service is on this machine: a simulator, as in the demo.
+
+        Language models and embeddings really do run on people's own machines; there only the demo's are.
+        """
+        if info.kind in (Kind.LLM, Kind.KNOWLEDGE) and self._addresses is None:
+            return False
         here = is_loopback(urlsplit(info.base_url).hostname or "")
-        return Resolved(info, await self.secret_of(info), pretended=vendors and here)
+        return how is not None and bool(how.default_url) and here
 
     def _stand_in(self, kind: Kind) -> IntegrationInfo:
         url, _ = self._gateways.get(kind.value, ("", ""))
@@ -401,99 +492,6 @@ class IntegrationService:
             )
         if kind in BUILT_IN:
             return IntegrationInfo(None, None, "", kind, BUILT_IN[kind], kind.value, origin=Origin.BUILT_IN)
-        return IntegrationInfo(None, None, "", kind, SIMULATED, kind.value, origin=Origin.SIMULATION)
-
-
-def _checked(how: AdapterInfo, base_url: str, given: Mapping[str, Any], secret: str) -> str:
-    """The address as it is stored, empty for the adapter's own. Raises UsageError for what cannot be."""
-    if how.needs_url and not (base_url or how.default_url):
-        raise UsageError(f"{how.title} needs an address", advice="Give it with --url", code="no_url")
-    options = how.options()
-    for name in given:
-        if name not in options:
-            advice = _near(name, options, f"options: {', '.join(options) or 'there is none'}")
-            raise UsageError(f"{how.title} has no option {name!r}", advice=advice, code="bad_option")
-    for name, (text, required) in options.items():
-        if required and not given.get(name):
-            raise UsageError(
-                f"{how.title} needs the option {name}: {text}",
-                advice=f"Give it with --set {name}=…",
-                code="missing_option",
-            )
-    if how.secret and how.secret_required and not secret.strip():
-        raise UsageError(
-            f"{how.title} needs its {how.secret}",
-            advice="Type it when asked, or pipe it in",
-            code="no_secret",
+        return IntegrationInfo(
+            None, None, "", kind, SIMULATED, kind.value, origin=Origin.SIMULATION, simulated=True
         )
-    return normalize_base_url(base_url) if base_url else ""
-
-
-def _secret_name(info: IntegrationInfo, name: str) -> str:
-    return f"{info.secret_name}/{name}" if name else info.secret_name
-
-
-def _taken(title: str) -> UsageError:
-    return UsageError(
-        f"There is an integration {title!r} already",
-        advice="Give this one another name, or remove the other",
-        code="taken",
-    )
-
-
-def _delete(session: Session, integration_id: int, now: int, actor: str, cause: str = "") -> IntegrationInfo:
-    row, owner = _one(session, integration_id)
-    info = _info(row, owner)
-    record(
-        session,
-        at=now,
-        actor=actor,
-        action="integration.remove",
-        subject=info.name,
-        cause=cause,
-        before={"adapter": info.adapter, "url": info.base_url, "company": owner or "all"},
-    )
-    session.delete(row)
-    return info
-
-
-def _near(name: str, known: Iterable[str], otherwise: str) -> str:
-    near = get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"did you mean {near[0]}?" if near else otherwise
-
-
-def _company(session: Session, name: str) -> Company:
-    rows = session.exec(select(Company)).all()
-    found = next((row for row in rows if row.name.casefold() == name.strip().casefold()), None)
-    if found is None:
-        advice = _near(name, [row.name for row in rows], "list them with: callboard company list")
-        raise UsageError(f"There is no company {clean_line(name)!r}", advice=advice, code="unknown_company")
-    return found
-
-
-def _one(session: Session, integration_id: int) -> tuple[Integration, str]:
-    row = session.get(Integration, integration_id)
-    if row is None:
-        raise UsageError(
-            f"There is no integration {integration_id}",
-            advice="list them with: callboard integration list",
-            code="unknown_integration",
-        )
-    owner = session.get(Company, row.company_id) if row.company_id is not None else None
-    return row, owner.name if owner else ""
-
-
-def _info(row: Integration, company: str) -> IntegrationInfo:
-    return IntegrationInfo(
-        id=row.id,
-        company_id=row.company_id,
-        company=company,
-        kind=Kind(row.kind),
-        adapter=row.adapter,
-        name=row.name,
-        base_url=row.base_url,
-        config=json.loads(row.config),
-        enabled=row.enabled,
-        origin=Origin.COMPANY if row.company_id is not None else Origin.SHARED,
-        created_at=row.created_at,
-    )

@@ -27,6 +27,24 @@ TABLE = (
 DAY = ("--day", "2099-03-02", "--party", "2")
 
 
+BISTRO = """\
+partner: bistro
+title: Bistro
+base_url: https://api.bistro.example
+timezone: Europe/Berlin
+documented: its own page
+assumed: nothing
+secret: key
+auth: {style: header, header: X-Key, prefix: "Key "}
+times: epoch
+operations:
+  reserve:
+    steps:
+      - {method: POST, path: /tables, body: {at: "{at|epoch}", for: "{name}"}}
+    result: {id: table.id}
+"""
+
+
 @pytest.fixture(scope="module")
 def simulator() -> Iterator[RunningSimulator]:
     with simulator_in_a_thread() as running:
@@ -88,11 +106,18 @@ def test_a_secret_comes_from_a_variable_and_is_shown_nowhere(
 ) -> None:
     monkeypatch.setenv("HUBSPOT_TOKEN", CANARY)
     url = f"{office.simulator.partners_url}/hubspot"
-    added = office("integration", "add", "hubspot", "--url", url, "--key-env", "HUBSPOT_TOKEN")
-    assert added.code == 5
+    words = ("integration", "add", "hubspot", "--url", url, "--key-env", "HUBSPOT_TOKEN")
+    refused = office(*words)
+    assert refused.code == 5
+    assert "refused the key" in refused.err
+    assert "nothing was stored (--anyway stores it all the same)" in refused.err
+    assert all(each["id"] is None for each in office("integration", "list", "--json").json["integrations"])
+    added = office(*words, "--anyway")
+    assert added.code == 0
     assert "refused the key" in added.err
-    assert "it is stored: callboard integration test 1" in added.err
+    assert "Stored all the same; it does not work yet." in added.err
     said = [
+        refused,
         added,
         office("integration", "list", "--json"),
         office("integration", "test"),
@@ -119,7 +144,9 @@ def test_a_secret_comes_from_a_variable_and_is_shown_nowhere(
         (("add", "hubspot", "--key-stdin", "--url", "http://example.com"), "plain http"),
         (("rotate", "9", "--key-stdin"), "There is no integration 9"),
         (("test", "9"), "There is no integration 9"),
-        (("remove", "x"), "invalid int value"),
+        (("remove", "x"), "There is no integration x"),
+        (("enable", "x", "--company", "acne"), "acme"),
+        (("add", "hubspot", "--key-stdin", "--no-test", "--anyway"), "not allowed with"),
         (("partners", "opentabel"), "Did you mean opentable?"),
     ],
 )
@@ -130,6 +157,73 @@ def test_wrong_words_are_told_and_nothing_is_stored(
     assert said.code == 2
     assert message in said.err
     assert all(each["id"] is None for each in office("integration", "list", "--json").json["integrations"])
+
+
+def test_names_mean_what_numbers_mean(office: Office) -> None:
+    assert office("company", "add", "other").code == 0
+    assert connect(office, "hubspot", "hubspot", "--name", "Our CRM").code == 0
+    url = f"{office.simulator.partners_url}/hubspot"
+    words = ("integration", "add", "hubspot", "--company", "other", "--name", "Our CRM", "--key-stdin")
+    assert office(*words, "--url", url, stdin=f"{office.simulator.key}\n").code == 0
+    several = office("integration", "disable", "our crm")
+    assert several.code == 2
+    assert "2 integrations are called our crm" in several.err
+    assert "Give the number of one: 1 (acme, crm), 2 (other, crm)" in several.err
+    assert office("integration", "disable", "our crm", "--company", "other").code == 0
+    assert office("integration", "test", "Our CRM (acme)").code == 0
+    assert office("integration", "enable", "2").code == 0
+    assert office("integration", "remove", "OUR CRM", "--company", "acme", "--yes").code == 0
+    (left,) = [e for e in office("integration", "list", "--json").json["integrations"] if e["kind"] == "crm"]
+    assert left["company"] == "other"
+
+
+def test_what_cannot_be_asked_is_never_said_to_work(office: Office) -> None:
+    url = f"{office.simulator.partners_url}/chat"
+    words = ("integration", "add", "chat-webhook", "--company", "acme", "--url", url, "--key-stdin")
+    added = office(*words, stdin="whsec_c2VjcmV0LW9mLXRoZS1jaGF0LXdlYmhvb2s=\n")
+    assert added.code == 0
+    assert "It works" not in added.err
+    assert "Stored; this kind cannot be asked: A webhook cannot be asked" in added.err
+    tested = office("integration", "test", "chat-webhook")
+    assert tested.code == 0
+    assert "cannot be asked" in tested.out
+    (check,) = office("integration", "test", "chat-webhook", "--json").json["checks"]
+    assert (check["ok"], check["code"]) == (None, "untestable")
+
+
+def test_of_two_models_one_is_taken_and_shown_and_can_be_chosen(office: Office) -> None:
+    refused = connect(office, "openai", "llm/v1", "--set", "model=gpt-17")
+    assert refused.code == 1
+    assert "none is called gpt-17" in refused.err
+    assert "nothing was stored" in refused.err
+    for name in ("First model", "Second model"):
+        assert connect(office, "openai", "llm/v1", "--set", "model=sim-1", "--name", name).code == 0
+    table = office("integration", "list").out
+    assert "on (First model is taken instead)" in table
+    preferred = office("integration", "prefer", "second model", "--json").json["integration"]
+    assert preferred["config"] == {"model": "sim-1"}
+    listed = {
+        each["name"]: each["before"] for each in office("integration", "list", "--json").json["integrations"]
+    }
+    assert (listed["First model"], listed["Second model"]) == ("Second model", None)
+    assert "integration.prefer" in office("audit").out
+
+
+def test_a_partner_whose_file_is_gone_can_still_be_removed(office: Office) -> None:
+    folder = office.home / "data" / "partners"
+    folder.mkdir(parents=True)
+    file = folder / "bistro.yaml"
+    file.write_text(BISTRO)
+    url = f"{office.simulator.partners_url}/bistro"
+    words = ("integration", "add", "bistro", "--company", "acme", "--url", url, "--key-stdin")
+    added = office(*words, stdin="some-secret-1\n")
+    assert added.code == 0
+    assert "this kind cannot be asked: Bistro offers no way to ask" in added.err
+    file.unlink()
+    assert "bistro" in office("integration", "list").out
+    assert office("integration", "test", "bistro").code != 0
+    assert office("integration", "remove", "bistro", "--yes").code == 0
+    assert "bistro" not in office("integration", "list").out
 
 
 def test_what_can_be_added_and_who_is_known(office: Office) -> None:

@@ -87,7 +87,7 @@ async def test_a_model_decides(routed, tmp_path):
     assert "refused the key" in refused.err
     assert "degraded" in refused.err
     assert decided.out.splitlines() == ["Billing  (agent_billing)", "  Its words fit best"]
-    assert "Decided by sim-1, 80% sure in" in decided.err
+    assert "Decided by sim-1 of local model, 80% sure in" in decided.err
     assert "USD" in decided.err
     assert "50% by rules" in listed.err
     assert "sim-1" in listed.out

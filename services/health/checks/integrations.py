@@ -15,7 +15,7 @@ from services.errors import Category
 from services.health.checks.connections import DATABASE, SECRETS
 from services.health.checks.endpoints import Endpoints, host_of
 from services.health.model import CheckKind, CheckSpec, HealthState, Reading
-from services.integrations.model import IntegrationInfo, Origin, Resolved
+from services.integrations.model import UNLISTED, IntegrationInfo, Origin, Resolved
 from services.resilience import RULES, Subject
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 Check = Callable[[Resolved], Awaitable[Reading]]
 """A check of one adapter that can say more than its test: quota, a balance."""
-
-UNTESTABLE: Final = frozenset({"untestable"})
 
 
 def spec_of(
@@ -85,12 +83,13 @@ async def read(info: IntegrationInfo, service: IntegrationService, endpoints: En
     if info.origin is Origin.BUILT_IN:
         return Reading(HealthState.UP, IN_WORDS[info.adapter], "", facts=facts)
     found = await service.check(info)
+    if not found.asked:
+        return await _from_outside(info, endpoints, facts)
     if found.error is None:
         return Reading(HealthState.UP, found.detail or "answers", "", "", float(found.took_ms), facts)
-    if found.code in UNTESTABLE:
-        return await _from_outside(info, endpoints, facts)
     category = Category(found.error.category)
-    mild = category is Category.RATE_LIMIT
+    # It answers, only not as it is to be used.
+    mild = category is Category.RATE_LIMIT or found.code == UNLISTED
     return Reading(
         HealthState.DEGRADED if mild else HealthState.DOWN,
         found.error.message,

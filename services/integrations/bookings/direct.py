@@ -20,7 +20,7 @@ from services.integrations.bookings.template import Missing, Template, dig, dig_
 from services.integrations.bookings.times import exists, is_twice, milliseconds, read_time
 from services.integrations.credentials import Access, Caller, FetchedToken, FixedToken
 from services.integrations.effects import NotDone
-from services.integrations.model import Resolved
+from services.integrations.model import Resolved, untestable
 from services.resilience import Policy, Subject
 from services.security import Secret, redact
 from services.text import clean_line
@@ -142,9 +142,12 @@ class DirectPartner:
         return fields or (data if isinstance(data, dict) else {"answer": data})
 
     async def probe(self) -> str:
-        """Ask whether the partner knows us; one line of what it said. Raises ServiceError."""
+        """Ask whether the partner knows us, by the free question of its mapping file; one line.
+
+        Raises ServiceError, `untestable` where the file names none.
+        """
         if not self.offers("probe"):
-            return f"{self.partner.title} offers no way to ask"
+            raise untestable(f"{self.partner.title} offers no way to ask")
         await self._asked(self._operation("probe"), {}, Order({}))
         return f"{self.partner.title} answers"
 

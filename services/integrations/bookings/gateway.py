@@ -92,7 +92,7 @@ class Gateway:
         )
 
     async def probe(self) -> str:
-        """Which partners the service knows, in one line. Raises ServiceError."""
+        """Which partners the service knows, in one line: a free list. Raises ServiceError."""
         answer = await self._caller.read(Call("GET", "/partners"), _object)
         partners = answer.get("partners")
         known = [clean_line(str(name)) for name in partners] if isinstance(partners, list) else []

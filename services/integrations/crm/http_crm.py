@@ -127,6 +127,7 @@ class HttpCrm:
         return _time(at)
 
     async def probe(self) -> str:
+        """Who the service says that we are: free by its contract."""
         name = (await self._caller.read(Call("GET", "/me"), _object)).get("name")
         return clean_line(name) if isinstance(name, str) and name.strip() else "Answers"
 

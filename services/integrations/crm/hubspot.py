@@ -218,6 +218,7 @@ class HubSpot:
         return str(at)
 
     async def probe(self) -> str:
+        """Reads one contact, which is free: it counts against HubSpot's own rates alone."""
         await self._caller.read(Call("GET", f"{self._root}/contacts", params={"limit": 1}), _object)
         return "HubSpot answers and shows contacts"
 

@@ -17,7 +17,7 @@ from services.errors import Category, ServiceError
 from services.http.client import Call, Http
 from services.http.wire import wrong_shape
 from services.integrations.llm.adapters import ANTHROPIC, OPENAI
-from services.integrations.llm.endpoints import Endpoints, models_told, number_of, object_of
+from services.integrations.llm.endpoints import Endpoints, models_of, number_of, object_of
 from services.integrations.llm.model import Prices, Question, Reply, Usage
 from services.integrations.model import Resolved
 from services.resilience import Policy, Subject
@@ -75,7 +75,7 @@ class LlmClient(Protocol):
         ...
 
     async def probe(self) -> str:
-        """Ask which models there are, which costs nothing. Raises ServiceError."""
+        """Ask which models there are: free, and counts against nobody's limits. Raises ServiceError."""
         ...
 
     @property
@@ -140,7 +140,7 @@ class _Client:
         raise NotImplementedError
 
     async def _models(self, call: Call) -> str:
-        return models_told((await self._http.json(call, attempts=2)).data, self.model)
+        return await models_of(self._http, call, self.model, self.name)
 
     @property
     def policy(self) -> Policy:

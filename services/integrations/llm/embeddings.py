@@ -9,17 +9,12 @@ from typing import Any, Final
 from services.errors import ServiceError
 from services.http.client import Call, Http
 from services.http.wire import wrong_shape
-from services.integrations.llm.endpoints import Endpoints, models_told, number_of, object_of
+from services.integrations.llm.endpoints import Endpoints, models_of, number_of, object_of
 from services.integrations.model import Resolved
 from services.resilience import Policy, Subject
 
 BATCH: Final = 64
 DIALECT: Final = "openai"
-_NO_LIST: Final = frozenset({
-    "not_found", "model_not_found", "refused", "invalid_request", "missing_permission", "wrong_shape",
-    "not_json", "html",
-})  # fmt: skip
-"""Codes of an endpoint that lists no models, or not for this key, and may embed all the same."""
 
 
 class Embedder:
@@ -66,17 +61,11 @@ class Embedder:
         return await self._http.read(Call("POST", "/embeddings", body=body), read, subject=subject)
 
     async def probe(self) -> str:
-        """Ask which models there are; where that is not told, for one vector, which costs a word.
+        """Ask which models there are: free, embeds nothing, and counts against nobody's limits.
 
-        Raises ServiceError. Counts against nobody's limits.
+        Raises ServiceError, `untestable` where that is not told.
         """
-        try:
-            return models_told((await self._http.json(Call("GET", "/models"), attempts=2)).data, self._model)
-        except ServiceError as error:
-            if error.code not in _NO_LIST:
-                raise
-        [vector] = await self.embed(["callboard"], lambda numbers: array("f", numbers))
-        return f"{self.model}: vectors of {len(vector)} numbers"
+        return await models_of(self._http, Call("GET", "/models"), self._model, self.name)
 
     @property
     def policy(self) -> Policy:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from difflib import get_close_matches
 from typing import Any, Final
 
 from services.clock import Clock
 from services.errors import ServiceError
-from services.http.client import Http, HttpOptions
+from services.http.client import Call, Http, HttpOptions
 from services.http.wire import parse, wrong_shape
-from services.integrations.model import Resolved
+from services.integrations.model import UNLISTED, Resolved, untestable
 from services.resilience import Policies, RateLimiter, RetryOptions
 from services.resilience.retry import Sleep
 from services.security import Secret
@@ -92,13 +94,49 @@ def object_of(text: str) -> dict[str, Any]:
 
 
 def models_told(found: Any, model: str) -> str:
-    """What a list of models says, and whether this one is in it. Raises ServiceError for what is no list."""
+    """What a list of models says of this one. Raises ServiceError, also where it is not in it."""
     data = found.get("data") if isinstance(found, dict) else None
     if not isinstance(data, list):
         raise wrong_shape("a list in 'data'", data)
-    names = [item.get("id") for item in data if isinstance(item, dict)]
-    here = "among them" if model in names else "is not listed"
-    return f"{len(names)} models, {clean_line(model)} {here}"
+    names = [str(item.get("id") or "") for item in data if isinstance(item, dict)]
+    if any(_is_called(name, model) for name in names):
+        return f"{len(names)} models, {clean_line(model)} among them"
+    shown = ", ".join(clean_line(name) for name in sorted(names)[:6]) + (", …" if len(names) > 6 else "")
+    near = get_close_matches(model, names, n=1, cutoff=0.6)
+    advice = f"Did you mean {clean_line(near[0])}?" if near else f"It lists {shown or 'none'}"
+    raise ServiceError(
+        f"It answers, but of its {len(names)} models none is called {clean_line(model)}",
+        advice=advice,
+        code=UNLISTED,
+    )
+
+
+def _is_called(name: str, model: str) -> bool:
+    """Whether a listed name is the model's: lists leave aliases out (`…-latest`), or give the day as well."""
+    base = model.removesuffix("-latest")
+    return name in (model, f"{model}:latest") or bool(
+        re.fullmatch(rf"{re.escape(base)}-\d{{4}}-?\d{{2}}-?\d{{2}}", name)
+    )
+
+
+NO_LIST: Final = frozenset({
+    "not_found", "model_not_found", "refused", "invalid_request", "not_supported", "wrong_shape", "not_json",
+    "html",
+})  # fmt: skip
+"""Codes of an endpoint that has no list of its models, or gives it to nobody."""
+
+
+async def models_of(http: Http, call: Call, model: str, who: str) -> str:
+    """Ask which models there are: costs nothing, changes nothing, counts against nobody's limits.
+
+    Raises ServiceError: `untestable` where that is not told, `model_not_listed` without this one.
+    """
+    try:
+        return models_told((await http.json(call, attempts=2)).data, model)
+    except ServiceError as error:
+        if error.code not in NO_LIST:
+            raise
+    raise untestable(f"{who} does not tell which models it has, and nothing else is free to ask")
 
 
 def member(data: dict[str, Any], name: str, kind: type, what: str) -> Any:

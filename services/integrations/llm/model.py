@@ -130,6 +130,8 @@ class DecisionRow:
     error: ErrorInfo | None
     """Why the model did not decide; where it did, why it had not all of the documents. None when all is
     well, and without a model."""
+    integration: str = field(default="", compare=False)
+    """The name of the language model's integration that was asked; known only of a decision just made."""
 
     @property
     def degraded(self) -> str:

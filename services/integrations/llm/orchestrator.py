@@ -70,6 +70,8 @@ class _Outcome:
     spent: _Spent
     cost: float | None = None
     currency: str = ""
+    by: str = ""
+    """The name of the integration that was asked; empty without one."""
     error: ServiceError | None = None
     """Why the model did not decide; where it did, why it had not all of the documents."""
 
@@ -129,11 +131,14 @@ class Orchestrator:
         context: str | None = None,
         actor: str = "",
         with_knowledge: bool = False,
+        integration: str = "",
     ) -> DecisionRow:
-        """Decide, store the decision, return it. Raises UsageError for an unknown company, an empty request.
+        """Decide, store the decision, return it.
 
-        `context`: what else is known of who asks (data, like the request). `with_knowledge`: passages of the
-        company's documents that fit the request help to decide.
+        Raises UsageError for an unknown company or integration, and for an empty request. `integration`: the
+        name of the language model's, else the one that is taken of several. `context`: what else is known of
+        who asks (data, like the request). `with_knowledge`: passages of the company's documents that fit the
+        request help to decide.
         """
         # No key that this program holds leaves it in somebody's words, nor is it stored.
         asked = redact(clean(request)).strip()
@@ -142,6 +147,8 @@ class Orchestrator:
                 "The request is empty", advice='Give one: callboard route "…"', code="no_request"
             )
         company_id = await self._integrations.company_id(company)
+        if integration:
+            await self._where(company_id, integration)
         database = await self._open_database()
 
         def read(session: Session) -> tuple[str, list[Candidate]]:
@@ -151,7 +158,9 @@ class Orchestrator:
         company, candidates = await database.read(read)
         started = self._clock.monotonic()
         told = redact(clean(context or "")).strip()
-        outcome = await self._decide(company, company_id, candidates, asked, told, with_knowledge, actor)
+        outcome = await self._decide(
+            company, company_id, candidates, asked, told, with_knowledge, actor, integration
+        )
         took = round((self._clock.monotonic() - started) * 1000)
         return await self._store(database, company_id, company, asked, actor, outcome, took)
 
@@ -191,8 +200,8 @@ class Orchestrator:
         """Ask a language model's endpoint which models it has. Raises ServiceError."""
         return await self._clients.probe(where)
 
-    async def _where(self, company_id: int | None) -> Resolved:
-        return await self._integrations.resolve(Kind.LLM, company_id)
+    async def _where(self, company_id: int | None, name: str = "") -> Resolved:
+        return await self._integrations.resolve(Kind.LLM, company_id, name=name)
 
     async def _decide(
         self,
@@ -203,6 +212,7 @@ class Orchestrator:
         context: str,
         with_knowledge: bool,
         actor: str,
+        integration: str,
     ) -> _Outcome:
         spent = _Spent()
         if not candidates:
@@ -214,7 +224,7 @@ class Orchestrator:
 
         rules_instead = Fallback(function=by_rules)
         try:
-            where = await self._where(company_id)
+            where = await self._where(company_id, integration)
             if where.built_in:
                 choice = _by_rules(candidates, request, "by rules, because no language model is configured")
                 return _Outcome(choice, DecisionSource.RULES, spent)
@@ -234,6 +244,7 @@ class Orchestrator:
             spent,
             client.prices.cost(spent.usage),
             client.prices.currency,
+            where.info.name,
             result.reason or documents.reason,
         )
 
@@ -291,7 +302,7 @@ class Orchestrator:
 
         stored = await database.write(write)
         self._bus.publish(DecisionsChanged())
-        return stored
+        return replace(stored, integration=outcome.by)
 
 
 async def _by_model(

@@ -27,6 +27,7 @@ from services.integrations.messages.port import (
     text_of,
 )
 from services.integrations.messages.webhooks import standard_signature
+from services.integrations.model import untestable
 from services.security import Secret
 
 REMARK: Final = "The receiver took it; it has not told what became of it"
@@ -86,7 +87,7 @@ class ChatAdapter:
 
     async def probe(self) -> str:
         """Nothing can be asked of a webhook without sending something."""
-        return "not asked"
+        raise untestable("A webhook cannot be asked without sending something")
 
     async def aclose(self) -> None:
         await self._line.aclose()

@@ -103,16 +103,16 @@ class GatewayAdapter:
         data = await self._line.ask(Call("GET", "/messages", {"idempotency_key": message.id}))
         rows = data.get("messages")
         if not isinstance(rows, list):
-            raise cannot_tell(self._line.vendor)
+            raise cannot_tell(self._line.vendor, "was asked, and its answer says nothing of the message")
         if not rows:
             return None
         report = report_of(rows[0]) if isinstance(rows[0], dict) else None
         if report is None:
-            raise cannot_tell(self._line.vendor)
+            raise cannot_tell(self._line.vendor, "was asked, and its answer says nothing of the message")
         return report
 
     async def probe(self) -> str:
-        """Asks for a key that nobody has: the cheapest question of the contract."""
+        """Asks for a key that nobody has: the cheapest question of the contract, and free."""
         await self._line.ask(Call("GET", "/messages", {"idempotency_key": "callboard-probe"}))
         return "answers"
 

@@ -26,7 +26,7 @@ from services.integrations.messages.port import (
     refuse_subject,
     subject_of,
 )
-from services.integrations.model import IntegrationInfo
+from services.integrations.model import IntegrationInfo, untestable
 from services.resilience import Attempt, Policy
 
 if TYPE_CHECKING:
@@ -104,12 +104,12 @@ class PhoneAdapter:
         if not fitting:
             return None
         if len(fitting) > 1:
-            raise cannot_tell("The list of calls")
+            raise cannot_tell("The list of calls", f"has {len(fitting)} that could be it")
         return replace(report_of(fitting[0]), provider_id=fitting[0].id, simulated=fitting[0].simulated)
 
     async def probe(self) -> str:
-        """The vendors' connections have checks of their own."""
-        return "by the agents' vendors"
+        """Nothing of its own: the vendors' connections have checks."""
+        raise untestable("Calls go by the agents' vendors, whose connections are tested by themselves")
 
     async def aclose(self) -> None:
         """The calls belong to their own service."""

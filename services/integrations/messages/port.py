@@ -44,16 +44,22 @@ class MessageAdapter(Protocol):
         ...
 
     async def probe(self) -> str:
-        """One cheap authenticated request for a health check; what to say of it, in a few words."""
+        """One free authenticated request for a health check; what to say of it, in a few words.
+
+        Counts against nobody's limits. Raises ServiceError, `untestable` where there is nothing to ask.
+        """
         ...
 
     async def aclose(self) -> None: ...
 
 
-def cannot_tell(provider: str) -> ServiceError:
-    """Nobody can say whether a message whose answer was lost was sent."""
+def cannot_tell(provider: str, why: str = "") -> ServiceError:
+    """Nobody can say whether a message whose answer was lost was sent.
+
+    `why`: what the provider said when it was asked; empty for one that cannot be asked.
+    """
     return ServiceError(
-        f"{provider} cannot be asked whether the message was taken over",
+        f"{provider} {why}" if why else f"{provider} cannot be asked whether the message was taken over",
         advice="Ask the recipient; to send it again: callboard message resend",
         code="cannot_tell",
     )

@@ -318,7 +318,7 @@ class MessageService:
         def write(session: Session, effect: EffectRow) -> None:
             other = store.holder(session, message, report.provider_id)
             if other is not None:  # the same text twice, both answers lost, and one of them came through
-                raise cannot_tell(message.integration)
+                raise cannot_tell(message.integration, "was asked, and has only one that another message is")
             store.apply(session, message.id, report, "settle", now, asked=retry)
 
         await self._effects.settle(message.id, state, cause=cause, actor="callboard", deed=deed, also=write)
@@ -333,7 +333,7 @@ class MessageService:
         found = await adapter.find(message, taken)
         young = self._clock.now() - message.created_at < self._lost_after
         if found is None and young and message.adapter == names.GATEWAY:
-            raise cannot_tell(message.integration)  # the order may still be on its way
+            raise cannot_tell(message.integration, "was asked too soon: the order may be on its way")
         return found
 
     async def again(self, message: MessageRow) -> Resolved:

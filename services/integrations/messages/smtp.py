@@ -179,7 +179,7 @@ class SmtpAdapter:
         raise cannot_tell("A mail server")
 
     async def probe(self) -> str:
-        """Greets, encrypts and logs in, as for a message, and leaves."""
+        """Greets, encrypts and logs in, as for a message, and leaves: free, nothing is handed in."""
 
         async def greet(attempt: Attempt) -> str:
             try:

@@ -145,10 +145,12 @@ class TwilioAdapter:
         ]
         found = report_of(fitting[0]) if len(fitting) == 1 else None
         if found is None:
-            raise cannot_tell("Twilio")
+            how_many = f"{len(fitting)} messages" if fitting else "no message"
+            raise cannot_tell("Twilio", f"was asked, and lists {how_many} that could be it")
         return found
 
     async def probe(self) -> str:
+        """Reads the account's own record, which Twilio does not charge for."""
         data = await self._line.ask(Call("GET", f"{self._root}.json"))
         return clean_line(text_of(data.get("friendly_name"))) or "answers"
 

@@ -91,6 +91,7 @@ class WhatsAppAdapter:
         raise cannot_tell("WhatsApp")
 
     async def probe(self) -> str:
+        """Reads the name of the telephone number, which Meta does not charge for."""
         data = await self._line.ask(
             Call("GET", self._path, {"fields": "verified_name,display_phone_number,quality_rating"})
         )

@@ -592,6 +592,13 @@ HUBSPOT = IntegrationInfo(
             "degraded",
             "Too many",
         ),
+        (
+            IntegrationCheck(
+                HUBSPOT, False, "", 5, ErrorInfo("permanent", "Not listed", "Choose"), "model_not_listed"
+            ),
+            "degraded",
+            "Not listed",
+        ),
     ],
 )
 async def test_an_integration_is_tested(found: IntegrationCheck, state: str, message: str) -> None:
@@ -602,8 +609,7 @@ async def test_an_integration_is_tested(found: IntegrationCheck, state: str, mes
 
 
 async def test_an_integration_without_a_test_is_looked_at_from_outside() -> None:
-    error = ErrorInfo("permanent", "it cannot be tested", "")
-    service = FakeIntegrations(IntegrationCheck(HUBSPOT, False, error=error, code="untestable"))
+    service = FakeIntegrations(IntegrationCheck(HUBSPOT, False, "it cannot be tested", code="untestable"))
 
     async def resolve(name: str, port: int) -> list[str]:
         return ["93.184.215.14"]

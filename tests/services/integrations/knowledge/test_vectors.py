@@ -176,10 +176,12 @@ async def test_a_probe_embeds_nothing_and_counts_against_nobody(tmp_path, simula
             assert "sim-embed" in await world.knowledge.probe(where)
         asked = (await simulator.stats())["partners"]["by_route"]
         assert asked.get("POST /llm/v1/embeddings", 0) == 0
-        # One that lists no models, or not for this key, is asked for a word.
+        # One that lists no models is not asked for a word instead: that would be charged for.
         await simulator.fault("404:llm:list")
-        for _ in range(2):
-            assert await world.knowledge.probe(where) == "sim-embed: vectors of 256 numbers"
+        with pytest.raises(ServiceError, match="nothing else is free to ask") as caught:
+            await world.knowledge.probe(where)
+        assert caught.value.code == "untestable"
+        assert (await simulator.stats())["partners"]["by_route"].get("POST /llm/v1/embeddings", 0) == 0
         await simulator.fault("500:llm")
         with pytest.raises(ServiceError):
             await world.knowledge.probe(where)

@@ -8,10 +8,11 @@ import json
 import pytest
 from sqlmodel import select, text
 
-from services.errors import UsageError
+from services.errors import ServiceError, UsageError
 from services.events import DecisionsChanged
 from services.integrations.llm import DecisionSource
 from services.integrations.llm.decisions import DAY_MS, KEPT_MS, midnight, percentile
+from services.integrations.llm.endpoints import models_told
 from services.integrations.model import Kind
 from services.resilience import Limits, MemoryWindows, RateLimiter
 from services.security import Secret
@@ -197,6 +198,19 @@ async def test_a_model_whose_key_is_missing_is_stood_in_for(routing: Routing):
     decision = await routing.orchestrator.route("globex", "my invoice")
     assert (decision.agent_name, decision.source) == ("Billing", DecisionSource.RULES)
     assert decision.degraded.startswith("rules instead of the model, because no API key is stored for")
+
+
+async def test_of_several_models_one_may_be_named(routing: Routing):
+    await routing.model(name="First")
+    await routing.model(name="Second")
+    assert (await routing.orchestrator.route("acme", "my invoice")).integration == "First"
+    named = await routing.orchestrator.route("acme", "my invoice", integration="second")
+    assert (named.source, named.integration) == (DecisionSource.MODEL, "Second")
+    second = await routing.world.integrations.find("Second")
+    await routing.world.integrations.prefer(second.id or 0)
+    assert (await routing.orchestrator.route("acme", "my invoice")).integration == "Second"
+    with pytest.raises(UsageError, match="no integration 'Third'"):
+        await routing.orchestrator.route("acme", "my invoice", integration="Third")
 
 
 async def test_what_the_demos_model_decides_is_marked_as_simulated(tmp_path, simulator, fake_time):
@@ -414,6 +428,29 @@ async def test_the_probe_asks_for_the_models(routing: Routing, adapter):
     await routing.model(adapter)
     where = await routing.world.integrations.resolve(Kind.LLM, 1)
     assert (await routing.orchestrator.probe(where)).endswith("sim-1 among them")
+
+
+@pytest.mark.parametrize(
+    ("listed", "model", "fits"),
+    [
+        (["gpt-5", "gpt-5-mini"], "gpt-5-mini", True),
+        (["gpt-5-2026-01-31"], "gpt-5", True),
+        (["claude-sonnet-5-20260131"], "claude-sonnet-5-latest", True),
+        (["llama4:latest"], "llama4", True),
+        (["gpt-5-mini"], "gpt-5", False),
+        (["gpt-5", "gpt-5-mini"], "gpt-5-mimi", False),
+        ([], "gpt-5", False),
+    ],
+)
+def test_a_model_that_is_not_listed_is_told_with_what_is(listed: list[str], model: str, fits: bool):
+    found = {"data": [{"id": name} for name in listed]}
+    if fits:
+        assert models_told(found, model) == f"{len(listed)} models, {model} among them"
+        return
+    with pytest.raises(ServiceError, match=f"none is called {model}") as caught:
+        models_told(found, model)
+    assert caught.value.code == "model_not_listed"
+    assert caught.value.advice.startswith("Did you mean gpt-5" if listed else "It lists none")
 
 
 async def test_a_price_that_is_none(routing: Routing):

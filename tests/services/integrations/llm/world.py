@@ -33,11 +33,14 @@ class Routing:
         self.simulator = simulator
         self.orchestrator = orchestrator
 
-    async def model(self, adapter: str = "openai", company: str = "acme", **config: str) -> None:
+    async def model(
+        self, adapter: str = "openai", company: str = "acme", *, name: str = "", **config: str
+    ) -> None:
         path = "/llm/anthropic" if adapter == "anthropic" else "/llm/v1"
         prices = {"price_in": "1", "price_out": "10"}
         await self.world.integrations.add(
             adapter,
+            name=name,
             company=company,
             base_url=self.simulator.partners_url + path,
             config={"model": "sim-1", **prices, **config},
