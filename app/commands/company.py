@@ -44,8 +44,10 @@ def add_parser(subparsers: Subparsers) -> None:
     remove = actions.add_parser(
         "remove",
         help="remove a company",
-        description="Remove a company with its connections, their stored keys, and the mirror of its agents. "
-        "Nothing changes at the vendors. Asks for the name on a terminal.",
+        description="Remove a company with its connections, their stored keys, and the mirror of its agents; "
+        "with its integrations and their secrets, what was sent, booked and written by them, its maintenance "
+        "windows and the rules of its checks. Nothing changes at the vendors; the audit log keeps its lines. "
+        "Asks for the name on a terminal.",
     )
     remove.add_argument("name", metavar="NAME")
     remove.add_argument("--yes", action="store_true", help="do not ask")
@@ -114,7 +116,8 @@ async def _remove(services: Services, args: Namespace) -> int:
     company = await require_company(services, args.name)
     what = (
         f"the company {clean_line(company.name)} with {plural(company.connections, 'connection')} and their "
-        f"keys, and the mirror and history of {plural(company.agents, 'agent')}"
+        f"keys, and the mirror and history of {plural(company.agents, 'agent')}; its integrations, messages, "
+        "bookings, documents and maintenance windows as well"
     )
     if not confirm_removal(what, company.name, yes=args.yes):
         return ExitCode.FAILED
