@@ -168,11 +168,14 @@ class Services(OutsideServices):
     @cached_property
     def companies(self) -> CompanyService:
         from services.companies import CompanyService
+        from services.companies.service import actor
+        from services.health.leaving import forget_company
 
         async def forget(company: str) -> None:
             await self.calls.delete_company(company)
             await self.telephony.forget(company)
             await self.integrations.forget(company)
+            await forget_company(self.open_database, self.clock, company, actor())
 
         return CompanyService(
             self.open_database,
