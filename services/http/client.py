@@ -182,7 +182,7 @@ class Http:
         `attempts` bounds them below what the policy allows. `write` says that the request changes something:
         it is sent once, or, with an `idempotency_key` (sent as the header of that name), as often as a read.
         `subject`: whose rate limits it counts against. `insist`: ask at once, even if the breaker is open or
-        all places are taken, as a test of a key or hanging up must; an answer then closes it. Raises
+        all places are taken, as a test of a key or hanging up must; an answer then counts for it. Raises
         `ServiceError` only.
         """
         if idempotency_key:
@@ -212,7 +212,7 @@ class Http:
                 refusal = error
             if insist:
                 value = await through(self._unguarded)
-                await breaker.reset()
+                await breaker.proved()
                 return value
             if breaker.view().state is not BreakerState.HALF_OPEN or waited >= self._options.timeout:
                 raise refusal

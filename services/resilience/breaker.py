@@ -153,6 +153,15 @@ class Machine:
         """The call ended without telling anything about the dependency."""
         self.report(permit, Outcome.RELEASED, 0.0)
 
+    def proved(self) -> None:
+        """A call that went out without leave succeeded: it counts for trying, and begins that if need be."""
+        if self.state is BreakerState.OPEN:
+            self._become(BreakerState.HALF_OPEN)
+        if self.state is BreakerState.HALF_OPEN:
+            self.successes += 1
+            if self.successes >= self.options.success_threshold:
+                self._become(BreakerState.CLOSED)
+
     def reset(self) -> None:
         """Close it."""
         self._become(BreakerState.CLOSED)
@@ -204,6 +213,9 @@ class SharedBreakers(Protocol):
         """The same without waiting for it, and without an answer."""
 
     async def view(self, name: str, options: BreakerOptions) -> BreakerView: ...
+
+    async def prove(self, name: str, options: BreakerOptions) -> BreakerView:
+        """A call that went out without a permit succeeded."""
 
     async def force(self, name: str, options: BreakerOptions, *, open_it: bool) -> BreakerView:
         """Open or close it by hand."""
@@ -280,6 +292,17 @@ class Breaker:
 
     async def released(self, permit: Permit) -> None:
         await self.report(permit, Outcome.RELEASED)
+
+    async def proved(self) -> None:
+        """A call that went out without leave succeeded: it counts like one that was let through to try."""
+        if self._shared is not None:
+            try:
+                self._learn(await self._shared.prove(self.name, self.options))
+                return
+            except ServiceError:
+                self._degraded = True
+        self._machine.proved()
+        self._tell()
 
     async def reset(self) -> None:
         """Close it by hand."""

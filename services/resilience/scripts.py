@@ -114,6 +114,11 @@ local function trip()
   failures, opened = kept, now
 end
 
+local function succeed()
+  successes, changed = successes + 1, true
+  if successes >= success_threshold then become('closed') end
+end
+
 if opened > now then opened, changed = now, true end -- the clock was put back
 
 if op == 'admit' then
@@ -132,6 +137,9 @@ if op == 'admit' then
       answer, wait = 'trying', math.max(0, math.min(1000000, score(KEYS[2], 0) + probe_for - now))
     end
   end
+elseif op == 'prove' then
+  if state == 'open' then become('half_open') end
+  if state == 'half_open' then succeed() end
 elseif op == 'reset' then
   become('closed')
 elseif op == 'trip' then
@@ -140,10 +148,7 @@ elseif op ~= 'view' and generation == current then
   if place ~= '' then redis.call('ZREM', KEYS[2], place) end
   if op == 'succeeded' then
     if failures > 0 then failures, changed = 0, true end
-    if state == 'half_open' then
-      successes, changed = successes + 1, true
-      if successes >= success_threshold then become('closed') end
-    end
+    if state == 'half_open' then succeed() end
   elseif op == 'failed' then
     failures, changed = failures + 1, true
     if state == 'half_open' or failures >= failure_threshold then trip() end

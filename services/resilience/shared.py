@@ -341,6 +341,9 @@ class RedisBreakers:
     async def view(self, name: str, options: BreakerOptions) -> BreakerView:
         return _view(await asyncio.shield(self._start(name, options, "view")))
 
+    async def prove(self, name: str, options: BreakerOptions) -> BreakerView:
+        return _view(await asyncio.shield(self._start(name, options, "prove")))
+
     async def force(self, name: str, options: BreakerOptions, *, open_it: bool) -> BreakerView:
         return _view(await asyncio.shield(self._start(name, options, "trip" if open_it else "reset")))
 

@@ -1,9 +1,10 @@
 """Checks of the connections to vendors: an authenticated call, and what the account has left.
 
 The call goes through the connection's policy, insisting where its breaker is open: a check that finds the
-vendor well again closes it. While the vendor's 429 asks to be left alone it is left alone, and that is the
-reading: degraded, a sign of life. What the vendor says about quota and concurrency is a remark and never
-makes a check fail: keys often may not read it, and it may take half of the time that the probe has left.
+vendor well again is one of the successes that close it. While the vendor's 429 asks to be left alone it is
+left alone, and that is the reading: degraded, a sign of life. What the vendor says about quota and
+concurrency is a remark and never makes a check fail: keys often may not read it, and it may take half of the
+time that the probe has left.
 """
 
 from __future__ import annotations

@@ -90,6 +90,8 @@ async def test_the_test_of_a_key_is_asked_though_the_breaker_is_open(services: S
     await services.clients.client(await services.companies.connection("acme", "retell"))
     await services.policies.of(NAME).breaker.trip()
     assert (await services.companies.test("acme", "retell")).ok
+    assert state(services) is BreakerState.HALF_OPEN
+    assert (await services.companies.test("acme", "retell")).ok
     assert state(services) is BreakerState.CLOSED
 
 

@@ -205,7 +205,7 @@ async def test_if_the_try_fails_those_who_waited_are_told(connect: Connect, fake
         await http.aclose()
 
 
-async def test_what_insists_is_asked_and_an_answer_closes_the_breaker(
+async def test_what_insists_is_asked_and_its_answers_close_the_breaker(
     connect: Connect, fake_time: FakeTime
 ) -> None:
     state = {"well": False}
@@ -217,6 +217,9 @@ async def test_what_insists_is_asked_and_an_answer_closes_the_breaker(
         assert await code_of(http, insist=True) == "server_error"
         assert http_policy.breaker.view().state is BreakerState.OPEN
         state["well"] = True
+        await http.json(READ, insist=True)
+        assert http_policy.breaker.view().state is BreakerState.HALF_OPEN
+        # Others may try from now on; one answer more is enough, whoever gets it.
         await http.json(READ, insist=True)
         assert http_policy.breaker.view().state is BreakerState.CLOSED
         await http.json(READ)

@@ -85,6 +85,23 @@ def test_successes_in_a_row_close_it() -> None:
     assert machine.view(32) == Machine(BreakerOptions()).view(0)
 
 
+def test_what_succeeds_without_leave_is_one_success_of_trying() -> None:
+    machine = opened()
+    machine.proved()
+    assert (machine.state, machine.successes) == (HALF_OPEN, 1)
+    machine.succeeded(admitted(machine, 1), 1)
+    assert machine.state is CLOSED
+    machine.proved()
+    assert (machine.state, machine.successes) == (CLOSED, 0)
+    machine = opened()
+    machine.proved()
+    machine.failed(admitted(machine, 1), 1)
+    assert machine.state is OPEN
+    machine.proved()
+    machine.proved()
+    assert machine.state is CLOSED
+
+
 def test_one_failure_while_trying_opens_it_again() -> None:
     machine = opened()
     machine.succeeded(admitted(machine, 30), 30)
@@ -215,6 +232,11 @@ class Elsewhere:
     async def view(self, name: str, options: BreakerOptions) -> BreakerView:
         return self.seen()
 
+    async def prove(self, name: str, options: BreakerOptions) -> BreakerView:
+        self.seen()
+        self.machine.proved()
+        return self.seen()
+
     async def force(self, name: str, options: BreakerOptions, *, open_it: bool) -> BreakerView:
         self.seen()
         if open_it:
@@ -342,6 +364,20 @@ async def test_by_hand_it_obeys_with_and_without_the_others(fake_time: FakeTime,
     await shared.breaker.reset()
     assert shared.breaker.view().state is CLOSED
     assert shared.told == [(OPEN, lost), (CLOSED, lost)]
+
+
+@pytest.mark.parametrize("lost", [False, True])
+async def test_what_succeeds_without_leave_counts_with_and_without_the_others(
+    fake_time: FakeTime, lost: bool
+) -> None:
+    shared = Shared(fake_time)
+    await shared.breaker.trip()
+    shared.elsewhere.lost = lost
+    await shared.breaker.proved()
+    view = shared.breaker.view()
+    assert (view.state, view.successes, view.degraded) == (HALF_OPEN, 1, lost)
+    await shared.breaker.proved()
+    assert shared.breaker.view().state is CLOSED
 
 
 async def test_a_cancelled_call_gives_its_shared_place_back_without_waiting(fake_time: FakeTime) -> None:

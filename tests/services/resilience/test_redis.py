@@ -129,7 +129,7 @@ async def test_breakers_behave_as_those_in_memory(
         calls: list[tuple[Permit, Permit]] = []
         for _ in range(150):
             now = server_clock.seconds
-            match rng.randrange(8):
+            match rng.randrange(9):
                 case 0 | 1:
                     server_clock.set(now + rng.randint(1, 8))
                     continue
@@ -150,6 +150,9 @@ async def test_breakers_behave_as_those_in_memory(
                 case 7 if rng.random() < 0.3:
                     view = await breakers.force(name, options, open_it=True)
                     machine.trip(now)
+                case 8:
+                    view = await breakers.prove(name, options)
+                    machine.proved()
                 case _:
                     view = await breakers.view(name, options)
             mine_view = machine.view(now)
