@@ -325,10 +325,8 @@ def _shown(args: Namespace, booking: Booking, *, settled: bool = False) -> int:
         when = "" if booking.starts_at is None else f" on {local_time(booking.starts_at, booking.timezone)}"
         number = f", number {clean_line(booking.provider_id)}" if booking.provider_id else ""
         made_up = " (simulated: nothing was booked)" if booking.simulated else ""
-        write_line(
-            f"{what} at {clean_line(booking.partner)}{when} for {clean_line(booking.who)}: "
-            f"{booking.state}{number}{made_up}"
-        )
+        whom = f" for {clean_line(booking.who)}" if booking.who else ""
+        write_line(f"{what} at {clean_line(booking.partner)}{when}{whom}: {booking.state}{number}{made_up}")
         if not booking.fresh and not settled and args.action in ("reserve", "appointment"):
             say(f"It was there before, by its key: booking {booking.id[:8]}.")
     if settled:

@@ -60,9 +60,11 @@ examples:
   callboard message keep acme --days 30             for how long texts are kept
 """
 KEEP_HELP = """\
-For how long the texts of messages are kept: sent and received ones, with subjects and the values of
-templates. What is older is deleted by `callboard serve` and the console, at their start and every six hours;
-whom a message reached, when, by what and what became of it stays. Without an option it is shown. Unless a
+For how long texts are kept: those of messages, sent and received, with subjects and the values of templates;
+and what orders say of people: notes and contacts written to a CRM, names, numbers and notes of bookings (from
+the time they were for). What is older is deleted by `callboard serve` and the console, at their start and
+every six hours; whom it reached or was about, when, by what and what became of it stays, and so does a digest
+by which its key is still known. Without an option it is shown. Unless a
 company has its own number of days, the setting messages_keep_days counts. The transcripts of calls have a
 retention of their own: calls_keep_days, and callboard company keep.
 """
@@ -340,7 +342,7 @@ async def _keep(services: Services, args: Namespace) -> int:
     for each in kept:
         how_long = f"for {plural(each.days, 'day')}" if each.days else "for ever"
         why = "" if each.own else " (as the setting messages_keep_days says)"
-        write_line(f"{clean_line(each.company)} keeps texts of messages {how_long}{why}.")
+        write_line(f"{clean_line(each.company)} keeps texts of messages and orders {how_long}{why}.")
     if not kept:
         say("There is no company yet: callboard company add NAME")
     return ExitCode.DONE

@@ -84,7 +84,7 @@ BOOKING = object_of(
         "route": one_of(Route),
         "simulated": {**FLAG, "description": "nothing was booked"},
         "provider_id": TEXT,
-        "who": TEXT,
+        "who": {**TEXT, "description": "empty once it is deleted for its age"},
         "starts_at": or_null(TIME),
         "integration": {**TEXT, "description": "by which it was made; empty for none that is stored"},
         "timezone": TEXT,

@@ -446,7 +446,7 @@ def _found(session: Session, company_id: int | None, key: str) -> Effect | None:
 
 def digest_of(request: Mapping[str, Any]) -> str:
     """By what a request is known again once its words are gone."""
-    return hashlib.sha256(_json(request).encode("utf-8", "surrogatepass")).hexdigest()
+    return hashlib.sha256(_json(_plain(request)).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _is_same(row: EffectRow, intent: Intent) -> bool:

@@ -348,10 +348,10 @@ def test_a_text_that_is_gone(callboard, messages):
 
 def test_for_how_long_texts_are_kept(callboard, messages):
     assert callboard("message", "keep").out == (
-        "acme keeps texts of messages for 90 days (as the setting messages_keep_days says).\n"
+        "acme keeps texts of messages and orders for 90 days (as the setting messages_keep_days says).\n"
     )
     assert callboard("message", "keep", "acme", "--days", "1").out == (
-        "acme keeps texts of messages for 1 day.\n"
+        "acme keeps texts of messages and orders for 1 day.\n"
     )
     assert callboard("message", "keep", "acme", "--forever", "--json").json["companies"] == [
         {"company": "acme", "days": None, "own": True}

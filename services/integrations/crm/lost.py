@@ -12,7 +12,7 @@ from typing import Any, Final
 from services.errors import Category, ServiceError
 from services.integrations.crm.model import CrmRecord, RecordKind, Stored
 from services.integrations.crm.port import CrmSystem
-from services.integrations.effects import LONGEST_MS, EffectRow
+from services.integrations.effects import DIGEST, LONGEST_MS, EffectRow
 from services.resilience import Subject
 
 SURE_AFTER_MS: Final = 2 * LONGEST_MS
@@ -27,6 +27,8 @@ async def find_lost(system: CrmSystem, change: EffectRow, now: int, subject: Sub
 
     Raises ServiceError: `cannot_tell` where neither is certain, anything else where it cannot be asked.
     """
+    if DIGEST in change.request:
+        raise cannot_tell(system.name, "what was to be written is not kept any more")
     if change.kind.endswith(".update"):
         return await _updated(system, change, subject)
     kind = RecordKind(change.kind.rpartition(".")[2])

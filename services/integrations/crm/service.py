@@ -29,6 +29,7 @@ from services.integrations.crm.model import (
 from services.integrations.crm.port import CrmSystem
 from services.integrations.crm.simulated import SimulatedCrm
 from services.integrations.effects import (
+    DIGEST,
     Deed,
     EffectRow,
     Effects,
@@ -378,7 +379,8 @@ class CrmService:
         rows = await self._effects.recent(
             EFFECT, company_id=company_id, state=EffectState.DONE, limit=MOST_SIMULATED
         )
-        return [row for row in reversed(rows) if row.simulated and row.integration_id is None]
+        own = (row for row in reversed(rows) if row.simulated and row.integration_id is None)
+        return [row for row in own if DIGEST not in row.request]
 
     def _client(self, resolved: Resolved) -> HubSpot | HttpCrm:
         def make() -> HubSpot | HttpCrm:

@@ -1,4 +1,6 @@
-"""For how long the texts of messages are kept, and their end: a company's own word, else the settings'.
+"""For how long texts are kept, and their end: a company's own word, else the settings'.
+
+Texts are those of messages, and what orders say of people (`services.integrations.retention`).
 
 A message whose text is gone stays with everything else that is known of it: whom it reached, when, by what,
 and what became of it. What is still followed keeps its text, since its provider is asked by it.
@@ -16,7 +18,8 @@ from sqlmodel import Session, col, select
 
 from services.clock import Clock
 from services.errors import ServiceError, UsageError
-from services.events import EventBus, MessagesChanged
+from services.events import BookingsChanged, EventBus, MessagesChanged
+from services.integrations import retention
 from services.integrations.messages.model import Kept, MessageState
 from services.storage import Database
 from services.storage.journal import record
@@ -34,7 +37,7 @@ _AT_ONCE: Final = 500
 
 
 class KeptTexts:
-    """The texts of one data folder's messages. `days` is what the settings say."""
+    """The texts of one data folder's messages and orders. `days` is what the settings say."""
 
     def __init__(
         self,
@@ -92,19 +95,23 @@ class KeptTexts:
         return await (await self._open_database()).write(write)
 
     async def sweep(self) -> int:
-        """Delete the texts that have become too old; of how many messages."""
+        """Delete the texts that have become too old; of how many messages and orders."""
         now = self._clock.now()
         database = await self._open_database()
         kept = await self.of()
-        gone = 0
+        gone = ordered = 0
         for company_id, name, days in [(each.company_id, each.company, each.days) for each in kept] + [
             (None, "", self.days)
         ]:
             if days:
-                gone += await self._sweep_one(database, company_id, name, days, now)
+                whose = (database, company_id, name, days, now)
+                gone += await self._sweep_one(*whose, _remove, "message.text.remove", "messages")
+                ordered += await self._sweep_one(*whose, _remove_of_orders, "order.words.remove", "orders")
         if gone:
             self._bus.publish(MessagesChanged())
-        return gone
+        if ordered:
+            self._bus.publish(BookingsChanged())
+        return gone + ordered
 
     async def start(self) -> None:
         """Sweep now and every few hours, until `aclose`."""
@@ -126,12 +133,20 @@ class KeptTexts:
             await asyncio.sleep(CARE_SECONDS)
 
     async def _sweep_one(
-        self, database: Database, company_id: int | None, name: str, days: int, now: int
+        self,
+        database: Database,
+        company_id: int | None,
+        name: str,
+        days: int,
+        now: int,
+        remove: Callable[[Session, int | None, int, int], int],
+        action: str,
+        what: str,
     ) -> int:
         before = now - days * DAY_MS
         gone = 0
         while True:
-            count = await database.write(lambda session: _remove(session, company_id, before, now))
+            count = await database.write(lambda session: remove(session, company_id, before, now))
             gone += count
             if count < _AT_ONCE:
                 break
@@ -141,10 +156,10 @@ class KeptTexts:
                     session,
                     at=now,
                     actor="callboard",
-                    action="message.text.remove",
+                    action=action,
                     subject=name or "no company",
                     cause=f"older than {days} days",
-                    after={"messages": gone},
+                    after={what: gone},
                 )
             )
         return gone
@@ -152,6 +167,10 @@ class KeptTexts:
     def _kept(self, row: Company) -> Kept:
         own = row.message_days
         return Kept(row.id or 0, row.name, self.days if own is None else own, own is not None)
+
+
+def _remove_of_orders(session: Session, company_id: int | None, before: int, now: int) -> int:
+    return retention.remove_words(session, company_id, before, _AT_ONCE)
 
 
 def _remove(session: Session, company_id: int | None, before: int, now: int) -> int:
