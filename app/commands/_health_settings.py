@@ -27,7 +27,8 @@ kinds and their targets
   bell, desktop   none: the terminal of every open console rings, or its desktop shows a message
   webhook URL     POST of JSON, with a `text` that Slack and Mattermost show; signed (Standard Webhooks)
   email ADDRESS   over an smtp integration (--set integration=NAME), or --set host=… --set from=…
-  command 'PROGRAM ARGUMENT …'   run without a shell; the alert is in variables CALLBOARD_ALERT_…
+  command 'PROGRAM ARGUMENT …'   run without a shell; the alert is in variables CALLBOARD_ALERT_…;
+                                 exit code 75: try again later
 A webhook's address and every password are kept in the secret store.
 """
 _DURATION = re.compile(r"(?:(\d+)\s*d)?\s*(?:(\d+)\s*h)?\s*(?:(\d+)\s*m(?:in)?)?")

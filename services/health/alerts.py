@@ -58,6 +58,8 @@ OPTIONS: Final[Mapping[str, Mapping[str, str]]] = {
 }
 """The options of each kind of channel, and what they are."""
 
+_PASSING: Final = frozenset({Category.TRANSIENT, Category.TIMEOUT, Category.RATE_LIMIT})
+"""What may be over by the next time: who did not take an alert for this is told again, for a day."""
 MOST_WAITING: Final = 100
 """Alerts that wait for one channel; of more the oldest are dropped, and that is logged."""
 PATIENCE: Final = 10.0
@@ -112,7 +114,7 @@ class AlertDesk:
 
     def send_again(self, alert: Alert, channel: Channel, lease: str) -> None:
         """Tell one channel what it was not told in time."""
-        log.warning("an alert did not go out in time and is sent to %s now: %s", _label(channel), alert.text)
+        log.warning("an alert that did not go out before is sent to %s now: %s", _label(channel), alert.text)
         self._queue(channel, alert, lease)
 
     def give_up(self, lease: str) -> None:
@@ -187,11 +189,14 @@ class AlertDesk:
         except ServiceError as failure:
             error = failure
         at, told = self._clock.now(), error.message if error is not None else ""
-        over, self._over = {lease, *self._over} - {""}, set()
+        later = bool(lease) and error is not None and error.category in _PASSING
+        over, self._over = self._over | ({lease} if lease and not later else set()), set()
 
         def note(session: Session) -> None:
             store.note_delivery(session, channel.id, at, told)
             claims.settle(session, self.owner, over)
+            if later:
+                claims.put_off(session, self.owner, at, lease)
 
         with suppress(ServiceError):  # how it went is a remark; whether it went is not decided here
             await (await self._open_database()).write(note)

@@ -4,6 +4,7 @@ An incident is claimed once (see `store.claim`). In the same transaction each ch
 a lease of its own, `alert/INCIDENT/STATE/CHANNEL`. Before an alert is sent its lease is renewed, afterwards
 it is given back; one that ran out is taken over by whoever probes. So an alert goes out at least once, and a
 second time only where a process ended between sending it and writing that down. Its key stays the same.
+Where nobody took it though they might later, the lease stays and runs out ever later, for a day.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ LASTS_MS: Final = 180_000
 """Longer than sending one alert takes at most, its retries included."""
 FORGOTTEN_MS: Final = 86_400_000
 """After a day an alert is no news any more."""
+FIRST_WAIT_MS: Final = 60_000
+LONGEST_WAIT_MS: Final = 1_800_000
+"""Between one try and the next, which is as far away as the alert is old."""
 MOST: Final = 50
 """How many are taken over at once."""
 
@@ -53,6 +57,14 @@ def renew(session: Session, owner: str, now: int, name: str) -> bool:
     """Whether it is still this process that is to send it; then it has time again."""
     mine = update(Lease).where(col(Lease.name) == name, col(Lease.owner) == owner)
     return _changed(session, mine.values(expires_at=now + LASTS_MS))
+
+
+def put_off(session: Session, owner: str, now: int, name: str) -> None:
+    """Nobody took it this time: it is due again later."""
+    lease = session.get(Lease, name)
+    if lease is not None and lease.owner == owner:
+        lease.expires_at = now + min(LONGEST_WAIT_MS, max(FIRST_WAIT_MS, now - lease.acquired_at))
+        session.add(lease)
 
 
 def settle(session: Session, owner: str, names: Collection[str]) -> None:

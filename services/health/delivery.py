@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 WEBHOOK_SECONDS: Final = 10.0
 COMMAND_SECONDS: Final = 15.0
+TRY_LATER: Final = 75
+"""The exit code of a command that is to be run again later: EX_TEMPFAIL of sysexits.h."""
 MOST_OUTPUT: Final = 4096
 """Bytes of a command's output that are kept for its error."""
 RETRIES: Final = RetryOptions(attempts=4, first_wait=1.0, longest_wait=20.0, budget=60.0)
@@ -179,9 +181,12 @@ class Sender:
         finally:
             await _end(process)
         if code != 0:
+            # With any other code it may have failed after somebody was told.
+            passing = code == TRY_LATER
             said = clean_line(redact(output.decode("utf-8", "replace")))[:300]
             raise ServiceError(
                 f"The command {name} ended with code {code}" + (f": {said}" if said else ""),
+                category=Category.TRANSIENT if passing else Category.PERMANENT,
                 advice="Run it by hand with the variables of an alert (CALLBOARD_ALERT_…)",
             )
 

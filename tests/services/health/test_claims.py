@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 
 import pytest
 from sqlmodel import col, select
@@ -155,6 +156,44 @@ async def test_what_is_in_hand_is_not_taken_a_second_time(watch) -> None:
     assert len(watch.sender.got) == 1
     assert len(await leases(watch)) == 1
     await crash(first)
+
+
+@pytest.mark.parametrize("category", [Category.TRANSIENT, Category.TIMEOUT, Category.RATE_LIMIT])
+async def test_who_did_not_take_it_is_told_again_later_and_later(watch, category) -> None:
+    watch.sender = Keys()
+    watch.sender.failure = ServiceError("Away", category=category)
+    first = await watch.service(name="one:1:x")
+    await first.add_alert("webhook", "https://hooks.example.com/a")
+    await down(watch, first)
+    await until(lambda: _error(first, "Away"))
+    await until(lambda: not first._desk.in_hand())
+    began = watch.clock.now()
+    ((name, _),) = await leases(watch)
+    ends = [await _expiry(watch, name)]
+    for _ in range(7):
+        await watch.round(first, seconds=(ends[-1] - watch.clock.now()) / 1000 + 1)
+        await until(lambda: not first._desk.in_hand())
+        ends.append(await _expiry(watch, name))
+    waits = [later - sooner for sooner, later in itertools.pairwise(ends)]
+    assert waits == sorted(waits)
+    assert waits[-1] >= claims.LONGEST_WAIT_MS
+    assert watch.clock.now() - began < claims.FORGOTTEN_MS
+    watch.sender.failure = None
+    await watch.round(first, seconds=(ends[-1] - watch.clock.now()) / 1000 + 1)
+    await until(lambda: len(watch.sender.sent) == 1)
+    await until(lambda: _nothing_left(watch))
+
+
+async def _error(service, words: str) -> bool:
+    return (await service.alerts())[0].last_error == words
+
+
+async def _expiry(watch, name: str) -> int:
+    def read(session):
+        lease = session.get(Lease, name)
+        return 0 if lease is None else lease.expires_at
+
+    return await watch.databases[0].read(read)
 
 
 async def test_a_channel_that_refuses_or_is_gone_is_not_told_for_ever(watch) -> None:
