@@ -197,8 +197,9 @@ class Runner:
     def started(self) -> bool:
         return self._loop is not None
 
-    def start(self) -> None:
-        """Begin to probe by the timetable."""
+    def start(self, only: Collection[str] | None = None) -> None:
+        """Begin to probe by the timetable, or go on; `only`: see `restrict`."""
+        self.restrict(only)
         if self._loop is None:
             self._loop = asyncio.create_task(self._run(), name="health")
 

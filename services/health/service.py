@@ -219,8 +219,9 @@ class HealthService:
                 if before and not self._keeping.holder:
                     await self._runner.stop()
                 if self._started:
-                    self._runner.restrict(None if self._keeping.holder else self._plan.own)
-                    self._runner.start()
+                    self._runner.start(None if self._keeping.holder else self._plan.own)
+                if self._keeping.holder and not before:
+                    self._runner.expedite(self._plan.own)  # nobody has stored these yet
                 await self._breakers.obey(self._database)
             except ServiceError as error:
                 changed = await self._lost(error)
@@ -270,11 +271,10 @@ class HealthService:
             self._outdated = True
             raise
         rules, before = self._keeping.rules, self._board.arranged
-        host, prober = self._options.host, self._viewpoint()
-        self._seen_from = prober
+        self._seen_from = prober = self._viewpoint()
 
         def prepare() -> tuple[Plan, Arrangement, list[Job]]:
-            ruled = seen_from(plan, host, prober).with_rules(rules)
+            ruled = seen_from(plan, self._options.host, prober).with_rules(rules)
             return ruled, arrange(ruled.specs, before), ruled.jobs()
 
         # Thousands of checks are sorted beside the event loop, and then taken in step by step.

@@ -129,6 +129,21 @@ async def test_who_takes_over_goes_on_with_its_own_machine_only(watch) -> None:
     assert watch.raised[-1].text == "disk of laptop is down: Only 3 MB free"
 
 
+async def test_who_takes_over_stores_at_once_what_it_measured_before(watch) -> None:
+    here = a_machine()
+    web, laptop = await on(watch, "web-1", a_machine()), await on(watch, "laptop", here)
+    await measured(watch, laptop, here, "system:disk")
+    await web.aclose()
+    here.asked.clear()
+    await laptop.tick()
+
+    async def asked() -> bool:
+        await asyncio.sleep(0)
+        return "system:disk" in here.asked
+
+    await until(asked)
+
+
 async def test_who_begins_when_the_other_machine_is_gone_ends_what_was_open_there(watch) -> None:
     web = await on(watch, "web-1", a_machine(disk=FULL))
     await watch.round(web)
