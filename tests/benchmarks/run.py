@@ -1,7 +1,8 @@
 """`python tests/benchmarks/run.py [NAME …]`: every figure, with its target, as one JSON object.
 
-NAME is a part of a module's name (`sync`, `start`, …); without one all run. The exit code is 0 whether or
-not the targets are met: it is 1 only when something could not be measured.
+NAME is a part of a module's name (`sync`, `start`, …); without one all run but the long ones, which have to
+be named: `soak` (ten minutes of bad weather; see `soak.py`, which can also do it in less). The exit code is 0
+whether or not the targets are met: it is 1 only when something could not be measured.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ MODULES = (
     "test_health_agents",
     "test_api",
 )
+LONG = ("soak",)
+"""Run only when asked for."""
 
 
 def main(names: list[str]) -> int:
@@ -41,9 +44,8 @@ def main(names: list[str]) -> int:
     for name in [name for name in os.environ if not keep(name)]:
         del os.environ[name]
     figures, failed, took = [], {}, {}
-    for module in MODULES:
-        if names and not any(name in module for name in names):
-            continue
+    wanted = [name for name in (*MODULES, *LONG) if any(part in name for part in names)] if names else MODULES
+    for module in wanted:
         with tempfile.TemporaryDirectory(prefix="callboard-bench-") as folder:
             os.environ.update(scrubbed(Path(folder)))
             started = time.monotonic()

@@ -1,4 +1,4 @@
-"""`python tests/benchmarks/soak.py --minutes 10`: bad weather between us and the vendors, and its effects.
+"""`python tests/benchmarks/run.py soak`, or `soak.py --minutes 3`: bad weather between us and the vendors.
 
 A simulator runs in a process of its own, behind a fault proxy for each vendor. The real services of a data
 folder watch their connections, sync again and again and are asked besides, while the proxies go through
@@ -90,6 +90,8 @@ GRACE: Final = 0.5
 PATIENCE: Final = 90.0
 """Seconds after its time within which a soak must have ended: the last fault, a sync, the console's end."""
 SAMPLE: Final = 0.5
+MINUTES: Final = 10.0
+"""How long the long one takes."""
 DOWN: Final = frozenset({HealthState.DOWN})
 SLOWED: Final = frozenset({HealthState.DEGRADED})
 UP: Final = frozenset({HealthState.UP})
@@ -437,9 +439,21 @@ async def _recovered(services: Services) -> Sequence[Figure]:
     return [Figure("the sync after the weather: failures", failed, "failures", 0)]
 
 
+async def measure(folder: Path) -> list[Figure]:
+    """The long one, for `run.py`: its figures, and how many promises were broken."""
+    report = await soak(folder, MINUTES * 60)
+    print("\n".join((*report.broken, *report.notes)), file=sys.stderr)
+    follows = [took for each in report.follows.values() for took in (*each.seen, *each.over)]
+    return [
+        *report.figures,
+        Figure("states follow a fault or its end, most", max(follows, default=0.0), "s"),
+        Figure("promises broken", len(report.broken), "promises", 0),
+    ]
+
+
 def main(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--minutes", type=float, default=MINUTES)
     parser.add_argument("--interval", type=float, default=2.0, help="seconds between two probes")
     parser.add_argument("--agents", type=int, default=24)
     parser.add_argument("--no-console", action="store_true", help="services only")
