@@ -158,23 +158,28 @@ def _guarded(name: str, words: list[str], demo: bool) -> int:
     try:
         return _run_command(name, words, demo) if name else _open_console(demo)
     except ServiceError as error:
-        return _report(error, words)
+        return _report(error, words, demo)
     except (BrokenPipeError, KeyboardInterrupt):
         raise
     except OSError as error:
         cause = error.strerror or str(error)
         what = f"{cause}: {error.filename}" if error.filename else cause
         advice = "Check the free space and the permissions of that place; `callboard doctor` lists ours"
-        return _report(ServiceError(what, advice=advice, code="os_error"), words)
+        return _report(ServiceError(what, advice=advice, code="os_error"), words, demo)
     except Exception as error:
         from app.crash import report_crash
 
-        return _report(report_crash(error), words)
+        return _report(report_crash(error), words, demo)
 
 
-def _report(error: ServiceError, words: list[str]) -> int:
+def _report(error: ServiceError, words: list[str], demo: bool) -> int:
     from app.output import emit_error_json, exit_code_for, say_error
 
+    if demo:
+        import re
+
+        # What is advised is to be done in the demo, too.
+        error.advice = re.sub(r"\bcallboard (?=[a-z])", "callboard --demo ", error.advice)
     code = exit_code_for(error)
     if "--json" in words:
         events = words[:1] == ["serve"] or "--watch" in words

@@ -6,6 +6,7 @@ import sys
 from argparse import Namespace
 from typing import TYPE_CHECKING, Any
 
+from app.commands._demo import command
 from app.commands._names import find_agent, match_name
 from app.commands._run import with_services
 from app.masking import mask_secrets
@@ -92,7 +93,7 @@ async def _list(services: Services, args: Namespace) -> int:
         emit_json("agents", {"mirror_age_ms": mirror_age, "agents": agents})
         return ExitCode.DONE
     counted = plural(len(shown), "agent") + (f" of {len(cards)}" if len(shown) != len(cards) else "")
-    say(f"{mirror_line(synced_at, now)} · {counted}")
+    say(f"{mirror_line(synced_at, now, demo=args.demo)} · {counted}")
     if shown:
         print_table(
             ("COMPANY", "VENDOR", "AGENT", "NAME", "STATUS", "DRIFT", "RELEASE", "CHECKED"),
@@ -118,7 +119,7 @@ async def _show(services: Services, args: Namespace) -> int:
     card = find_agent(await services.agents.cards(), args.agent)
     bundle = await services.agents.bundle(card.id)
     if args.raw:
-        return _print_raw(card, bundle)
+        return _print_raw(card, bundle, demo=args.demo)
     history = await services.agents.history(card.id, limit=HISTORY)
     now = services.clock.now()
     synced_at = await services.agents.last_sync_at()
@@ -133,7 +134,7 @@ async def _show(services: Services, args: Namespace) -> int:
             },
         )
         return ExitCode.DONE
-    say(mirror_line(synced_at, now))
+    say(mirror_line(synced_at, now, demo=args.demo))
     _print_overview(card, bundle, now, services.stale_after_ms)
     if history:
         write_line()
@@ -181,10 +182,10 @@ def _print_overview(card: AgentCard, bundle: BundleView | None, now: int, stale_
             write_line(f"  {'try':<10}{clean_line(card.error.advice)}")
 
 
-def _print_raw(card: AgentCard, bundle: BundleView | None) -> int:
+def _print_raw(card: AgentCard, bundle: BundleView | None, *, demo: bool) -> int:
     """The parts one after another as JSON documents; what they are is said on standard error."""
     if bundle is None or not bundle.parts:
-        sync = f"callboard sync --agent {clean_line(card.agent_id)}"
+        sync = command(f"sync --agent {clean_line(card.agent_id)}", demo=demo)
         say(f"Nothing of {clean_line(card.name)} was ever read: {sync}")
         return ExitCode.FAILED
     on_terminal = is_terminal(sys.stdout)
@@ -197,10 +198,10 @@ def _print_raw(card: AgentCard, bundle: BundleView | None) -> int:
     return ExitCode.DONE
 
 
-def mirror_line(synced_at: int | None, now: int) -> str:
+def mirror_line(synced_at: int | None, now: int, *, demo: bool = False) -> str:
     """How old the mirror is, in words."""
     if synced_at is None:
-        return "mirror empty, never synced: callboard sync"
+        return f"mirror empty, never synced: {command('sync', demo=demo)}"
     old = age(synced_at, now)
     return "mirror up to the minute" if old == "now" else f"mirror {old} old"
 

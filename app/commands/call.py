@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.commands._call_report import Printer
+from app.commands._demo import agents_there
 from app.commands._names import find_agent
 from app.commands._run import on_first_signal, with_services
 from app.commands._secrets import ask, can_ask, unlocked
@@ -169,6 +170,7 @@ async def _request(services: Services, args: Namespace) -> CallRequest:
         services.calls.options = replace(services.calls.options, client_tools=args.tools)
     row = None
     if args.agent:
+        await agents_there(services)
         row = find_agent(await services.agents.cards(), args.agent).id
     if args.transport:
         kind = TransportKind(args.transport)
@@ -180,7 +182,9 @@ async def _request(services: Services, args: Namespace) -> CallRequest:
         kind = await services.calls.default_transport(row)
     if row is None and (kind is not TransportKind.MOCK or not (args.scenario or args.transport)):
         raise UsageError(
-            "Which agent is to be called?", advice='callboard call "Front desk"', code="no_agent"
+            "Which agent is to be called?",
+            advice='callboard call "Front desk"; callboard agents list shows all',
+            code="no_agent",
         )
     if kind is TransportKind.PHONE and not args.to:
         raise UsageError("A phone call needs a number", advice="Add --to +4930123456", code="no_number")

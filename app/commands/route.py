@@ -6,7 +6,7 @@ import shlex
 from argparse import Namespace
 from typing import TYPE_CHECKING, Any
 
-from app.commands._demo import agents_there
+from app.commands._demo import agents_there, command
 from app.commands._integrating import actor, keys_ready
 from app.commands._names import require_company
 from app.commands._run import with_services
@@ -86,7 +86,7 @@ async def _route(services: Services, args: Namespace) -> int:
         else:
             say("No agent fits.")
         write_line(f"  {clean_line(decision.reason)}")
-        say(_how(decision))
+        say(_how(decision, demo=args.demo))
         say_degraded(decision.degraded, decision.error.advice if decision.error else "")
     return ExitCode.DONE if found else ExitCode.FAILED
 
@@ -138,7 +138,7 @@ async def _company(services: Services, name: str | None) -> str:
     raise UsageError("Whose agents is not said: --company is missing", advice=advice, code="no_company")
 
 
-def _how(decision: DecisionRow) -> str:
+def _how(decision: DecisionRow, *, demo: bool) -> str:
     took = seconds(decision.took_ms)
     if decision.source == "model":
         sure = f", {decision.confidence:.0%} sure" if decision.confidence is not None else ""
@@ -151,7 +151,8 @@ def _how(decision: DecisionRow) -> str:
     if decision.source == "rules":
         model = "; with a model: callboard integration add openai" if decision.error is None else "."
         return f"Decided by rules in {took}{model}"
-    return f"Its agents are fetched by: callboard sync --company {shlex.quote(clean_line(decision.company))}"
+    sync = command(f"sync --company {shlex.quote(clean_line(decision.company))}", demo=demo)
+    return f"Its agents are fetched by: {sync}"
 
 
 def _summary(stats: OrchestratorStats) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from typing import TYPE_CHECKING, Any
 
+from app.commands._demo import command
 from app.commands._progress import counts_text, print_outcomes
 from app.commands._run import with_services
 from app.commands.sync import outcome_dict
@@ -63,7 +64,7 @@ async def _list(services: Services, args: Namespace) -> int:
             styles=STYLES,
         )
     else:
-        say("Nothing was ever synced: callboard sync")
+        say(f"Nothing was ever synced: {command('sync', demo=args.demo)}")
     return ExitCode.DONE
 
 

@@ -171,6 +171,8 @@ async def _left_behind(world: World, effects: Effects, to: str) -> str:
     from services.integrations.messages import store
     from services.integrations.messages.model import Order
     from services.integrations.messages.service import _BUILT_IN_PHONE
+    from services.integrations.model import Resolved
+    from services.security import Secret
 
     order = Order(
         "", "acme", Channel.PHONE, to, body="x", agent_row=await agent(world), created_at=world.clock.now()
@@ -181,7 +183,7 @@ async def _left_behind(world: World, effects: Effects, to: str) -> str:
         from dataclasses import replace
 
         made.append(effect.id)
-        store.insert(session, replace(order, id=effect.id), _BUILT_IN_PHONE, 1, "")
+        store.insert(session, replace(order, id=effect.id), Resolved(_BUILT_IN_PHONE, Secret("")), 1, "")
 
     await effects._begin(Intent("message", f"key {to}", to, 1), also)
     return made[0]
