@@ -12,7 +12,7 @@ from app.settings import PASSPHRASE_VARIABLE, Settings, load_settings, secret_fr
 from services.container import Services
 from services.errors import ServiceError, UsageError
 from services.options import ConsoleOptions, Gateway, ServiceOptions
-from services.resilience import Limits
+from services.resilience import BreakerOptions, Limits
 from services.storage import DatabaseLocation, Reader
 
 DEMO_AGENTS = 24
@@ -108,6 +108,12 @@ def _options(paths: Paths, settings: Settings, environ: Mapping[str, str]) -> Se
             hour=settings.limit_hour,
             day=settings.limit_day,
             burst=settings.limit_burst,
+        ),
+        breaker=BreakerOptions(
+            failure_threshold=settings.breaker_failures,
+            open_seconds=settings.breaker_open,
+            success_threshold=settings.breaker_successes,
+            half_open_concurrency=settings.breaker_trials,
         ),
         health=settings.health,
         health_interval_seconds=settings.health_interval,

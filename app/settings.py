@@ -125,6 +125,18 @@ class Settings:
     limit_hour: int = _setting(1_000, whole(0), "Requests an hour of each; 0 for any.")
     limit_day: int = _setting(10_000, whole(0), "Requests a day of each; 0 for any.")
     limit_burst: int = _setting(10, whole(0), "Requests within one second of each; 0 for any.")
+    breaker_failures: int = _setting(
+        5, whole(1, 1_000), "Failed calls in a row after which a breaker opens, unless health says so first."
+    )
+    breaker_open: float = _setting(
+        30.0, seconds(1, 3600), "Seconds for which an open breaker refuses every call."
+    )
+    breaker_trials: int = _setting(
+        1, whole(1, 100), "Calls let through at the same time to try whether all is well again (half open)."
+    )
+    breaker_successes: int = _setting(
+        2, whole(1, 100), "Such calls in a row that must succeed until the breaker is closed."
+    )
     health: bool = _setting(True, flag(), "Check what the agents depend on, all the time.")
     health_interval: float = _setting(30.0, seconds(1, 3600), "Seconds between two checks of one thing.")
     health_failures: int = _setting(

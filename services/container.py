@@ -64,6 +64,7 @@ class Services(OutsideServices):
             self.clock,
             on_change=lambda name: self.bus.publish(PolicyChanged(name)),
             default_limits=options.limits,
+            default_breaker=options.breaker,
             shared=_shared_store(options, self.clock),
         )
         self._on_first_use = on_first_use

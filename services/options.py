@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from services.resilience import Limits
+from services.resilience import BreakerOptions, Limits
 from services.storage import DatabaseLocation
 
 
@@ -48,6 +48,8 @@ class ServiceOptions:
     redis_url: str | None = field(default=None, repr=False)
     limits: Limits = Limits()  # noqa: RUF009  # immutable
     """Of each account, agent and user."""
+    breaker: BreakerOptions = BreakerOptions()  # noqa: RUF009  # immutable
+    """Of each vendor and integration."""
     health: bool = True
     health_interval_seconds: float = 30.0
     health_failures: int = 2

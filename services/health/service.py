@@ -315,6 +315,7 @@ class HealthService:
             await self._refresh()
             await asyncio.sleep(0)
         if not grouped:
+            await self._breakers.down(probed.job.checks if self._started else ())
             await self._showing.count_budgets(self._plan.spec(probed.job.id))
         if await self._keeping.judge(self._clock.now()):
             self._wake.set()  # somebody is to be told, which does not wait for the next round
@@ -391,8 +392,7 @@ class HealthService:
 
     async def incidents(self, limit: int = 100, check_id: str | None = None) -> list[Incident]:
         """The newest incidents, of one check or of all."""
-        database, now = await self._open_database(), self._clock.now()
-        quiet = round(self._options.quiet * 1000)
+        database, now, quiet = await self._open_database(), self._clock.now(), self._options.quiet
         return await database.read(lambda session: store.incidents(session, limit, check_id, now, quiet))
 
     def specs(self) -> tuple[CheckSpec, ...]:

@@ -306,8 +306,9 @@ def incidents_by_id(session: Session, ids: Collection[int]) -> dict[int, Inciden
     return {row.id or 0: _incident(row) for row in rows}
 
 
-def incidents(session: Session, limit: int, check_id: str | None, now: int, quiet_ms: int) -> list[Incident]:
-    """The newest incidents. `quiet_ms`: how long after an alert nobody is told of the same check again."""
+def incidents(session: Session, limit: int, check_id: str | None, now: int, quiet: float) -> list[Incident]:
+    """The newest incidents. `quiet`: seconds for which nobody is told again of what was told of."""
+    quiet_ms = round(quiet * 1000)
     query = select(HealthIncident)
     if check_id is not None:
         query = query.where(HealthIncident.check_id == check_id)

@@ -33,7 +33,16 @@ from services.http.failures import CONNECT_TIMEOUT, Peer
 from services.http.places import ClientStats, Limiter, Slot
 from services.http.rates import read_rates
 from services.http.wire import NotJson, Wire, parse
-from services.resilience import Attempt, BreakerOptions, BreakerState, Policies, Policy, RetryOptions, Subject
+from services.resilience import (
+    Attempt,
+    BreakerOptions,
+    BreakerState,
+    Policies,
+    Policy,
+    RetryOptions,
+    Subject,
+    time_left,
+)
 from services.security import Secret
 
 log = logging.getLogger(__name__)
@@ -45,6 +54,8 @@ MAX_BODY: Final = 64 * 1024 * 1024
 INLINE_JSON: Final = 64 * 1024
 """Bytes up to which a body is parsed on the loop; a larger one goes to a thread."""
 IDEMPOTENCY: Final = "idempotency-key"
+OF_TIME_LEFT: Final = 0.9
+"""The part that a request takes of the time that whoever asks has left."""
 _FIRST_GLANCE: Final = 0.05
 _LONGEST_GLANCE: Final = 0.5
 
@@ -280,8 +291,11 @@ class Http:
     async def _exchange(self, client: httpx.AsyncClient, call: Call) -> _Answer:
         """Sends one request and reads its whole body, within the time and size an attempt may have."""
         params = {name: value for name, value in (call.params or {}).items() if value is not None}
+        # Whoever asked with less time than that is answered before it is over: then it counts as a failure
+        # of what was asked, which a cancelled request does not.
+        limit = min(self._options.timeout, OF_TIME_LEFT * time_left())
         try:
-            async with asyncio.timeout(self._options.timeout):
+            async with asyncio.timeout(limit):
                 async with client.stream(
                     call.method,
                     self._base + call.path,
@@ -295,7 +309,8 @@ class Http:
                     body = await self._body(response)
                     return _Answer(response.status_code, response.headers, body)
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, TimeoutError) as exc:
-            failure = failures.from_transport(self.peer, exc, self._options.timeout)
+            usual = limit == self._options.timeout
+            failure = failures.from_transport(self.peer, exc, limit, by_setting=usual)
             log.debug("%s %s: %s (%s)", call.method, call.path, failure.message, type(exc).__name__)
         # Raised here, so that no vendor library's exception (which holds the request) hangs on it.
         raise failure

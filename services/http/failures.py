@@ -92,8 +92,10 @@ def _redirected(peer: Peer, location: str) -> ServiceError:
 # Broken connections
 
 
-def from_transport(peer: Peer, exc: BaseException, timeout: float) -> ServiceError:
-    """The error of a request that got no whole answer."""
+def from_transport(
+    peer: Peer, exc: BaseException, timeout: float, *, by_setting: bool = True
+) -> ServiceError:
+    """The error of a request that got no whole answer. `by_setting`: whether another timeout may be set."""
     causes = tuple(_causes(exc))
     if isinstance(exc, (httpx.TimeoutException, TimeoutError)):
         connecting = isinstance(exc, httpx.ConnectTimeout)
@@ -102,7 +104,9 @@ def from_transport(peer: Peer, exc: BaseException, timeout: float) -> ServiceErr
         return ServiceError(
             f"{peer} {what} within {spell_seconds(timeout)}",
             category=Category.TIMEOUT,
-            advice="Check the network and try again; a longer request timeout helps on slow lines",
+            advice="Check the network and try again; a longer request timeout helps on slow lines"
+            if by_setting
+            else "Check the network, and the vendor's status page; who asked had no more time to wait",
             code="timeout",
         )
     for cause in causes:

@@ -282,6 +282,7 @@ class Policies:
         sleep: Sleep = asyncio.sleep,
         rng: random.Random | None = None,
         default_limits: Limits = Limits(),  # noqa: B008  # immutable
+        default_breaker: BreakerOptions = BreakerOptions(),  # noqa: B008
         shared: SharedStore | None = None,
     ) -> None:
         self._clock = clock
@@ -289,6 +290,7 @@ class Policies:
         self._sleep = sleep
         self._rng = rng
         self._default_limits = default_limits
+        self._default_breaker = default_breaker
         self._policies: dict[str, Policy] = {}
         self.shared = shared
         """What is shared with other processes; None where each counts for itself."""
@@ -317,7 +319,7 @@ class Policies:
                 limiter=limiter,
                 breaker=Breaker(
                     name,
-                    breaker or BreakerOptions(),
+                    breaker or self._default_breaker,
                     self._clock,
                     shared=self._breakers,
                     on_change=lambda: self._on_change(name),

@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Final, TypeVar
 
 from services.clock import Clock
-from services.errors import ServiceError
+from services.errors import Category, ServiceError
 from services.resilience.deadline import time_left
 from services.resilience.rules import is_retried
 
@@ -107,6 +107,8 @@ class Backoff:
             error.earlier, self._told = self._told, (*self._told, error)
         if not is_retried(error) or self._failures >= self._attempts:
             return None
+        if isinstance(error, ServiceError) and error.category is Category.TIMEOUT and time_left() < spent:
+            return None  # what was waited for in vain has less time than before
         # Of the time of who asks, half is for the next attempt itself.
         room = min(options.budget - spent, time_left() / 2)
         doublings = min(self._failures - 1, _MOST_DOUBLINGS)

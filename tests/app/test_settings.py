@@ -10,6 +10,7 @@ import pytest
 from app.commands import config
 from app.parsing import CommandParser
 from app.paths import Paths
+from app.runtime import open_services
 from app.settings import (
     ROWS,
     Settings,
@@ -227,3 +228,15 @@ def test_settings_import_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_breakers_are_as_the_settings_say(tmp_path):
+    given = {"FAILURES": "3", "OPEN": "7.5", "TRIALS": "4", "SUCCESSES": "1"}
+    environ = {"CALLBOARD_HOME": str(tmp_path)} | {
+        f"CALLBOARD_BREAKER_{key}": each for key, each in given.items()
+    }
+    options = open_services(environ=environ).policies.of("Retell (acme)").breaker.options
+    assert (options.failure_threshold, options.open_seconds) == (3, 7.5)
+    assert (options.half_open_concurrency, options.success_threshold) == (4, 1)
+    with pytest.raises(UsageError, match="CALLBOARD_BREAKER_TRIALS"):
+        open_services(environ=environ | {"CALLBOARD_BREAKER_TRIALS": "0"})

@@ -619,6 +619,70 @@ async def test_the_breaker_of_a_check_is_shown_and_switched(watch) -> None:
         await service.trip_breaker("system:database")
 
 
+async def failing_through(watch, policy, error: ServiceError = LOST):
+    """Lets what is probed fail like this, through its policy as everybody's calls."""
+
+    async def fail(_: object) -> None:
+        raise error
+
+    try:
+        await policy.run(fail, attempts=1)
+    except ServiceError as failure:
+        watch.world.readings[RETELL] = failure
+
+
+@pytest.mark.parametrize("answered", [False, True])
+async def test_what_is_down_for_certain_has_its_breaker_opened(watch, answered: bool) -> None:
+    """Nobody has to wait for five time-outs; but what answers somebody is not taken away from all."""
+    watch.world.add(RETELL, name="Retell", policy="Retell (acme)")
+    policy = watch.policies.of("Retell (acme)")
+    service = await watch.service()
+
+    async def works(_: object) -> None:
+        return None
+
+    for _ in range(2):
+        assert policy.breaker.view().state is BreakerState.CLOSED
+        if answered:
+            await policy.run(works)
+        await failing_through(watch, policy)
+        await watch.round(service)
+    assert state_of(service, RETELL) is HealthState.DOWN
+    breaker = policy.breaker.view()
+    assert breaker.state is (BreakerState.CLOSED if answered else BreakerState.OPEN)
+    assert breaker.failures == (1 if answered else 2)
+
+
+async def test_who_closes_a_breaker_by_hand_is_believed_until_it_has_failed_again(watch) -> None:
+    watch.world.add(RETELL, name="Retell", policy="Retell (acme)")
+    policy = watch.policies.of("Retell (acme)")
+    service = await watch.service()
+    for _ in range(2):
+        await failing_through(watch, policy)
+        await watch.round(service)
+    await service.reset_breaker(RETELL)
+    states = []
+    for _ in range(2):
+        await failing_through(watch, policy)
+        await watch.round(service)
+        states.append(policy.breaker.view().state)
+    assert states == [BreakerState.CLOSED, BreakerState.OPEN]
+
+
+@pytest.mark.parametrize("why", ["a single look", "maintenance"])
+async def test_neither_a_single_look_nor_maintenance_opens_a_breaker(watch, why: str) -> None:
+    watch.world.add(RETELL, name="Retell", policy="Retell (acme)")
+    policy = watch.policies.of("Retell (acme)")
+    service = await watch.service(start=why == "maintenance")
+    if why == "maintenance":
+        await service.add_maintenance(RETELL, minutes=60)
+    for _ in range(3):
+        await failing_through(watch, policy)
+        await service.check_now([RETELL])
+    assert state_of(service, RETELL) in (HealthState.DOWN, HealthState.MAINTENANCE)
+    assert policy.breaker.view().state is BreakerState.CLOSED
+
+
 async def test_the_limits_of_the_busiest_agent_and_user_are_shown_too(watch) -> None:
     watch.world.add(RETELL, policy="Retell (acme)", subject=Subject(account="acme"))
     limiter = watch.policies.limiter(user=Limits(minute=3))

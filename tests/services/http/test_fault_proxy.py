@@ -12,6 +12,7 @@ import pytest
 from services.clock import SystemClock
 from services.errors import ServiceError
 from services.http import Call, Http, HttpOptions
+from services.resilience import limit_time
 from tests.support.fault_proxy import (
     CLEAR,
     Fault,
@@ -138,6 +139,24 @@ async def test_a_black_hole_never_answers_and_later_connections_work(
     assert len(server.seen) == seen
     proxy.fault = CLEAR
     await http.json(READ)
+    await http.aclose()
+
+
+async def test_who_has_little_time_learns_that_it_failed(proxy: FaultProxy) -> None:
+    """A probe is given up long before a request is: that is a failure, and the breaker counts it."""
+    http = client_of(proxy.url, timeout=60.0)
+    proxy.fault = black_hole()
+
+    async def ask() -> ServiceError:
+        limit_time(2.0)
+        with pytest.raises(ServiceError) as caught:
+            await http.json(READ)
+        return caught.value
+
+    error = await asyncio.wait_for(asyncio.create_task(ask()), 30)
+    assert error.code == "timeout"
+    assert "request timeout" not in error.advice
+    assert http.policy.breaker.view().failures == 1
     await http.aclose()
 
 

@@ -117,6 +117,19 @@ async def test_a_wait_longer_than_who_asks_is_not_begun(fake_time: FakeTime) -> 
     assert len(fake_time.slept) == 1
 
 
+async def test_what_was_waited_for_in_vain_is_not_asked_again_with_less_time(fake_time: FakeTime) -> None:
+    """A probe ends with what it learnt, and is not cut off in the middle of a second attempt."""
+    limit_time(10.0)
+    silent = Work(fake_time, failing(Category.TIMEOUT), takes=20.0)
+    with pytest.raises(ServiceError):
+        await run(silent)
+    assert silent.attempts == [1]
+    for kind, takes in ((Category.TIMEOUT, 2.0), (Category.TRANSIENT, 20.0)):
+        work = Work(fake_time, failing(kind), takes=takes)
+        assert await run(work) == "done"
+        assert work.attempts == [1, 2]
+
+
 async def test_what_outlives_who_asked_has_all_the_time_there_is() -> None:
     limit_time(5.0)
     assert 0 < await asyncio.create_task(_left()) <= 5.0
