@@ -253,6 +253,7 @@ async def _settle(services: Services, args: Namespace) -> int:
         emit_json("crm-change", {"change": change_dict(change)})
     elif change.state == EffectState.DONE:
         where = f" in {clean_line(change.system)}" if change.system else ""
+        where += " (simulated)" if change.simulated else ""
         write_line(f"{change.id[:8]}  done: it is {change.kind} {clean_line(change.record_id)}{where}.")
     else:
         write_line(f"{change.id[:8]}  failed: it was not written. With a new key it can be written again.")

@@ -112,7 +112,7 @@ async def _decisions(services: Services, args: Namespace) -> int:
                 iso(row.at) or "",
                 row.company,
                 row.agent_name or "none",
-                row.model or row.source if row.source == "model" else row.source,
+                _by(row),
                 seconds(row.took_ms),
                 _tokens(row),
                 _cost(row),
@@ -155,6 +155,11 @@ def _how(decision: DecisionRow, *, demo: bool) -> str:
     return f"Its agents are fetched by: {sync}"
 
 
+def _by(row: DecisionRow) -> str:
+    by = row.model or row.source.value if row.source == "model" else row.source.value
+    return f"{by} (simulated)" if row.simulated else by
+
+
 def _summary(stats: OrchestratorStats) -> str:
     if not stats.decisions:
         return "None in the last 24 hours."
@@ -162,9 +167,10 @@ def _summary(stats: OrchestratorStats) -> str:
     p95 = "" if stats.p95_ms is None else f", p95 {seconds(stats.p95_ms)}"
     spent = ", ".join(f"{value:.4f} {currency}" for currency, value in stats.cost_today.items())
     cost = f", {spent}" if spent else ""
+    made_up = " The model is simulated." if stats.simulated else ""
     return (
         f"Last 24 hours: {plural(stats.decisions, 'decision')}{share}{p95}. "
-        f"Today: {stats.tokens_today} tokens{cost}."
+        f"Today: {stats.tokens_today} tokens{cost}.{made_up}"
     )
 
 
@@ -208,6 +214,7 @@ def stats_dict(stats: OrchestratorStats) -> dict[str, Any]:
     """The documented JSON of how decisions went."""
     return {
         "endpoint": stats.endpoint,
+        "simulated": stats.simulated,
         "decisions_24h": stats.decisions,
         "success_share": stats.success_share,
         "fallback_share": stats.fallback_share,

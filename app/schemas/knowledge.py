@@ -95,6 +95,7 @@ DECISION = object_of(
 ORCHESTRATOR = object_of(
     {
         "endpoint": {**TEXT, "description": "the language model in use; empty without"},
+        "simulated": {**FLAG, "description": "the model is a simulation, as in the demo"},
         "decisions_24h": COUNT,
         "success_share": or_null({**SHARE, "description": "decided by the model"}),
         "fallback_share": or_null({**SHARE, "description": "decided by rules"}),

@@ -33,6 +33,8 @@ PREFIX: Final = "/llm"
 ANTHROPIC: Final = "/llm/anthropic"
 MODEL: Final = "sim-1"
 EMBEDDING_MODEL: Final = "sim-embed"
+DEMO_MODEL: Final = "gpt-5-mini"
+"""What the demo asks for; any other name is answered, too, but not listed."""
 DIMENSIONS: Final = 256
 _MOST_KEPT: Final = 200
 _CREATED: Final = 1_764_000_000
@@ -166,7 +168,7 @@ class LlmStore:
         return answer({"object": "list", "data": data, "model": body["model"], "usage": usage})
 
     def models(self, request: Request) -> Reply:
-        names = (MODEL, EMBEDDING_MODEL)
+        names = (MODEL, DEMO_MODEL, EMBEDDING_MODEL)
         data = [{"id": name, "object": "model", "created": _CREATED, "owned_by": "sim"} for name in names]
         return answer({"object": "list", "data": data})
 
