@@ -192,7 +192,7 @@ class CheckPane(Pane):
             pairs += [("", ""), ("breaker", f"{words}{shared}{lost}")]
             pairs.append(("failures", f"{check.breaker.failures} in a row through the breaker"))
         for budget in check.budgets:
-            pairs.append((LIMITS[budget.level], budget_words(budget)[0]))
+            pairs.append((LIMITS[budget.level], budget_words(budget, whose=False)[0]))
         weight = "everything counts as unhealthy" if check.critical else "everything counts as degraded"
         pairs += [("", ""), ("kind", check.kind.value), ("company", check.company or "of all")]
         pairs += [("when down", weight), *self._around(check), ("id", check.id)]

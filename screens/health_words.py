@@ -211,18 +211,18 @@ def tightest(budgets: Sequence[Budget]) -> Budget | None:
     return min(limited, key=lambda each: each.remaining / each.limit, default=None)
 
 
-def budget_words(budget: Budget) -> tuple[str, Tone]:
+def budget_words(budget: Budget, *, whose: bool = True) -> tuple[str, Tone]:
     """`54/60 left this minute`; of the busiest user of an account `a user: 2/60 left this minute`."""
     window = "this second" if budget.window == "burst" else f"this {budget.window}"
     tone = Tone.MUTED
     if budget.remaining < budget.limit * LITTLE_LEFT:
         tone = Tone.LOOK if budget.remaining else Tone.ACT
-    return f"{_left(budget)} {window}", tone
+    return f"{_left(budget, whose)} {window}", tone
 
 
-def _left(budget: Budget) -> str:
-    whose = "" if budget.level is Level.ACCOUNT else f"{_WHOSE[budget.level]}: "
-    return f"{whose}{budget.remaining:,}/{budget.limit:,} left"
+def _left(budget: Budget, whose: bool = True) -> str:
+    head = f"{_WHOSE[budget.level]}: " if whose and budget.level is not Level.ACCOUNT else ""
+    return f"{head}{budget.remaining:,}/{budget.limit:,} left"
 
 
 # -- sentences ------------------------------------------------------------------------------------
