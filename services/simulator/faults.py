@@ -183,8 +183,8 @@ class FaultBoard:
     def clear(self, target: str = "") -> int:
         """Switch every fault off, or those of one vendor, partner or object (id or name); returns how many.
 
-        A target may also be a fault as it was written. Faults of a vendor's agents are the agents' own: they stay when those of the vendor go. Raises
-        `UsageError` for a target that there is not.
+        A target may also be a fault as it was written. Faults of a vendor's agents are the agents' own: they
+        stay when those of the vendor go. Raises `UsageError` for a target that there is not.
         """
         meant = self._about(target)
         count = len(meant)
