@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from app.commands import _health, _health_settings
+from app.commands._health_explained import EXPLAINED
 from app.commands._names import require_company
 from app.commands._run import on_first_signal, with_services
 from app.commands._secrets import can_ask, unlocked
@@ -42,6 +43,7 @@ examples:
   callboard health --kind provider --json
   callboard health --watch                  until Ctrl-C; lines of what changed where nobody looks
   callboard health incidents
+  callboard health explain                  how states, breakers, limits and alerts come about
   callboard health maintenance add provider:acme/retell --for 2h --reason "key rotation"
   callboard health maintenance add company:acme --cron '0 3 * * sun' --for 90m --timezone Europe/Berlin
   callboard health alerts add webhook https://example.com/hook
@@ -74,6 +76,7 @@ def add_parser(subparsers: Subparsers) -> None:
     incidents.add_argument("--limit", type=positive, default=50, metavar="N", help="at most so many (50)")
     _options(incidents)
     _health_settings.add_parsers(actions, _options)
+    actions.add_parser("explain", help="how states, breakers, limits and alerts come about")
 
 
 def _options(parser: ArgumentParser) -> None:
@@ -83,6 +86,9 @@ def _options(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     if args.action is not None:
         _refuse_idle_options(args)
+    if args.action == "explain":
+        write_line(EXPLAINED)
+        return ExitCode.DONE
     if args.action == "incidents":
         return with_services(args, lambda services: _incidents(services, args))
     if args.action is not None:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import re
 import signal
 import subprocess
 from dataclasses import dataclass, field, replace
@@ -10,6 +12,7 @@ import pytest
 
 from app.commands._health_settings import duration, moment
 from app.output import iso, local
+from app.settings import Settings
 from services.errors import UsageError
 from services.health.model import (
     Channel,
@@ -212,6 +215,15 @@ def test_json_has_everything(callboard, health) -> None:
     }
     assert check["last_error"]["message"].startswith("no ")
     assert check["facts"] == [{"label": "lines", "value": "3 of 20"}]
+
+
+def test_explaining_needs_no_company_and_fits_80_columns(callboard) -> None:
+    out = callboard("health", "explain").out
+    assert {"STATES", "BREAKERS", "LIMITS", "ALERTS"} <= set(out.splitlines())
+    assert max(map(len, out.splitlines())) < 80
+    named = set(re.findall(r"\b(?:breaker|limit|health)_[a-z]+\b", out))
+    assert named
+    assert named <= {field.name for field in dataclasses.fields(Settings)}
 
 
 def test_incidents(callboard, health) -> None:
