@@ -24,6 +24,7 @@ from services.events import (
     CompaniesChanged,
     Event,
     HealthChanged,
+    MessagesChanged,
     ScheduleChanged,
     SyncFinished,
     SyncPlanned,
@@ -58,6 +59,8 @@ class Changes:
     finished: bool = False
     calls: bool = False
     """A call began, moved on, ended or was deleted."""
+    messages: bool = False
+    """A message was sent, moved on or came in."""
     health: bool = False
     """Checks were probed, came or went; `status` as well if the whole stands otherwise now."""
 
@@ -65,7 +68,7 @@ class Changes:
     def beyond_cards(self) -> bool:
         """Whether more may look different than single cards and the counts by state."""
         others = (self.everything, self.grown, self.sync, self.companies, self.status, self.finished)
-        return any((*others, self.calls))
+        return any((*others, self.calls, self.messages))
 
     def __bool__(self) -> bool:
         return bool(self.places) or self.counts or self.health or self.beyond_cards
@@ -138,7 +141,7 @@ class Live:
     def mark_all(self) -> None:
         """Somebody else wrote: read the whole mirror again at the next flush, and the calls."""
         self._all = True
-        self._changes.calls = True
+        self._changes.calls = self._changes.messages = True
         self._changes.health = self.health is not None
         self._wake()
 
@@ -160,6 +163,8 @@ class Live:
                 self._changes.companies = self._all = True
             case CallsChanged():
                 self._changes.calls = True
+            case MessagesChanged():
+                self._changes.messages = True
             case HealthChanged():
                 self._changes.health = True
                 self._wake(HEALTH_EVERY)

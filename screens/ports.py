@@ -26,6 +26,7 @@ from services.model import (
 if TYPE_CHECKING:
     from screens.call_ports import Calls
     from screens.health_ports import Health
+    from services.integrations.messages import InboundRow, MessageEventRow, MessageRow
 
 
 class BundlePart(Protocol):
@@ -173,6 +174,14 @@ class Secrets(Protocol):
     async def unlock(self, passphrase: str, /) -> None: ...
 
 
+class Messages(Protocol):
+    """What was sent and what came in."""
+
+    async def list(self, company: str | None = None, *, limit: int = 50) -> Sequence[MessageRow]: ...
+    async def received(self, company: str | None = None, *, limit: int = 50) -> Sequence[InboundRow]: ...
+    async def events(self, message_id: str, /) -> Sequence[MessageEventRow]: ...
+
+
 class DemoControl(Protocol):
     """The simulator's fault switch and its way of editing an agent at the vendor.
 
@@ -212,6 +221,8 @@ class Services(Protocol):
     def companies(self) -> Companies: ...
     @property
     def calls(self) -> Calls: ...
+    @property
+    def messages(self) -> Messages: ...
     @property
     def health(self) -> Health: ...
     def secrets_at_a_glance(self) -> tuple[str, bool] | None: ...

@@ -15,6 +15,7 @@ SIGNS = {
     "search": " / ",
     "filter": " / ",
     "health": " / ",
+    "rows": " / ",
 }
 PLACEHOLDERS = {
     "say": "what you say to the agent; enter sends, esc leaves",
@@ -23,6 +24,7 @@ PLACEHOLDERS = {
     "search": "text in the transcript",
     "filter": "text, transport: end: agent: company:",
     "health": "text, state: kind: company: vendor:",
+    "rows": "words, or column:word such as state:failed",
 }
 
 

@@ -468,6 +468,24 @@ class FakeDemoControl:
         self.edited.append(card.id)
 
 
+class FakeMessages:
+    """Messages that a test puts there."""
+
+    def __init__(self) -> None:
+        self.sent: list[Any] = []
+        self.inbound: list[Any] = []
+        self.steps: dict[str, list[Any]] = {}
+
+    async def list(self, company: str | None = None, *, limit: int = 50) -> list[Any]:
+        return self.sent[:limit]
+
+    async def received(self, company: str | None = None, *, limit: int = 50) -> list[Any]:
+        return self.inbound[:limit]
+
+    async def events(self, message_id: str, /) -> list[Any]:
+        return self.steps.get(message_id, [])
+
+
 @dataclass
 class FakeServices:
     """Fits `screens.ports.Services`."""
@@ -488,6 +506,7 @@ class FakeServices:
         self.companies = FakeCompanies(self, self.company_names)
         self.demo_control = FakeDemoControl(self)
         self.calls = FakeCalls(self.bus)
+        self.messages = FakeMessages()
         self.health = FakeHealth(self.bus, self.clock)
         self.real: Callable[[], FakeServices] | None = None
         self.started = False
