@@ -107,6 +107,8 @@ class Intent:
     request: Mapping[str, Any] = field(default_factory=dict)
     integration_id: int | None = None
     integration: str = ""
+    simulated: bool = False
+    """Whether it will only be pretended: marked from the beginning, whatever becomes of it."""
 
 
 Hook = Callable[[Session, EffectRow], None]
@@ -318,6 +320,7 @@ class Effects:
                 owner=self._owner,
                 integration_id=intent.integration_id,
                 integration=intent.integration,
+                simulated=intent.simulated,
                 request=_json(intent.request),
                 attempts=1,
                 created_at=now,
@@ -361,6 +364,7 @@ class Effects:
                 actor=intent.actor,
                 integration_id=intent.integration_id,
                 integration=intent.integration,
+                simulated=intent.simulated,
                 request=_json(intent.request),
                 result="{}",
                 attempts=before.attempts + 1,
@@ -393,7 +397,7 @@ class Effects:
             values |= {
                 "provider_id": deed.provider_id,
                 "result": _json(deed.result),
-                "simulated": deed.simulated,
+                "simulated": row.simulated or deed.simulated,
             }
         if error is not None:
             values |= {

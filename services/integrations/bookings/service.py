@@ -490,4 +490,5 @@ def _intent(
         request,
         way.integration_id,
         way.integration,
+        way.simulated,
     )

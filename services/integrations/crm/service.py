@@ -336,13 +336,14 @@ class CrmService:
         info = resolved.info
         subject = subject_of(company, how)
         key, actor = how.get("idempotency_key", ""), how.get("actor", "")
-        intent = Intent(effect, key, target, company_id, actor, request, info.id, info.name)
+        made_up = resolved.simulated or resolved.pretended
+        intent = Intent(effect, key, target, company_id, actor, request, info.id, info.name, made_up)
         begun: list[str] = []
 
         async def perform(row: EffectRow) -> Deed:
             begun.append(row.id)
             stored = await change(system, row, subject)
-            return _deed(system, stored, simulated=resolved.simulated or resolved.pretended)
+            return _deed(system, stored, simulated=made_up)
 
         def look() -> str:
             return f"Ask {system.name}, or decide: callboard crm settle {begun[0][:8]}" if begun else ""

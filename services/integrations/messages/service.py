@@ -164,6 +164,7 @@ class MessageService:
                     _request(order, info),
                     info.id,
                     info.name,
+                    resolved.simulated or resolved.pretended,
                 ),
                 perform,
                 also=begin,

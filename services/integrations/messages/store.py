@@ -51,7 +51,7 @@ def insert(
             template=template,
             state=MessageState.QUEUED.value,
             resend_of=resend_of,
-            simulated=by.pretended,
+            simulated=by.pretended or by.simulated,
             created_at=order.created_at,
             updated_at=order.created_at,
         )

@@ -161,6 +161,9 @@ async def test_what_twilio_does_not_list_stays_unknown(world):
     assert (row.state, row.followed) == (UNKNOWN, False)
     assert row.error is not None
     assert "resend" in row.error.advice
+    # It was asked, and that is what is said.
+    assert row.error.message == "Twilio was asked, and lists no message that could be it"
+    assert row.simulated
 
 
 async def test_of_two_equal_messages_each_lost_one_finds_its_own(world):
