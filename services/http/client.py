@@ -14,7 +14,7 @@ import os
 import random
 import ssl
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 from urllib.parse import quote, urlsplit
@@ -30,7 +30,6 @@ from services.http import failures
 from services.http.addresses import normalize_base_url
 from services.http.cache import closed
 from services.http.failures import CONNECT_TIMEOUT, Peer
-from services.http.lanes import Lane, lane_to
 from services.http.places import ClientStats, Limiter, Slot
 from services.http.rates import read_rates
 from services.http.wire import NotJson, Wire, parse
@@ -63,6 +62,22 @@ _LONGEST_GLANCE: Final = 0.5
 # Retries are told in our own words; and httpx would log every URL at INFO.
 for _name in ("httpx", "httpcore"):
     logging.getLogger(_name).setLevel(logging.WARNING)
+
+
+class KeyHeader(httpx.Auth):
+    """Puts the key into a request at the moment it is sent, so that no stored object carries it."""
+
+    def __init__(self, options: HttpOptions) -> None:
+        self._options = options
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        options = self._options
+        if options.user:
+            pair = f"{options.user}:{options.key.reveal() if options.key else ''}".encode()
+            request.headers["authorization"] = f"Basic {base64.b64encode(pair).decode()}"
+        elif options.key:
+            request.headers[options.header] = options.prefix + options.key.reveal()
+        yield request
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +142,10 @@ class Http:
         self.policy = options.policy or policies.of(options.vendor)
         # For what is asked although the breaker is open.
         self._unguarded = policies.of("", breaker=BreakerOptions(failure_threshold=sys.maxsize))
-        # One connection per request in flight.
-        self._lanes: set[Lane] = set()
-        self._idle: list[Lane] = []
+        # One client, and so one connection, per request in flight. A pool of many connections looks at
+        # each of them at every request, with system calls that cost more than the request itself.
+        self._lanes: set[httpx.AsyncClient] = set()
+        self._idle: list[httpx.AsyncClient] = []
         self._leaving: set[asyncio.Task[None]] = set()
         self._context: ssl.SSLContext | None = None
         self._opening = asyncio.Lock()
@@ -234,18 +250,18 @@ class Http:
         self._closed = True
         await self._limiter.aclose()
         lanes, self._lanes, self._idle = self._lanes, set(), []
-        for lane in lanes:
-            await lane.aclose()
+        for client in lanes:
+            await client.aclose()
         await asyncio.gather(*self._leaving, return_exceptions=True)
 
-    def _give_up(self, lane: Lane) -> None:
+    def _give_up(self, client: httpx.AsyncClient) -> None:
         """Close a lane whose exchange broke off, by a failure or a cancel; the next request gets a new one.
 
-        A connection of which a request was cancelled at the wrong moment may count as busy for ever.
+        A pool of which a request was cancelled at the wrong moment counts its connection as busy for ever.
         """
-        if lane in self._lanes:
-            self._lanes.discard(lane)
-            task = asyncio.create_task(lane.aclose())
+        if client in self._lanes:
+            self._lanes.discard(client)
+            task = asyncio.create_task(client.aclose())
             self._leaving.add(task)
             task.add_done_callback(self._left)
 
@@ -261,30 +277,37 @@ class Http:
             # The wait for a place is this program's doing: it does not count against the retry budget.
             attempt.queued = self._options.clock.monotonic() - asked
             self.stats.requests += 1
-            lane = self._idle.pop() if self._idle else self._new_lane(context)
+            client = self._idle.pop() if self._idle else self._lane(context)
             try:
-                answer = await self._exchange(lane, call)
+                answer = await self._exchange(client, call)
             except BaseException:
-                self._give_up(lane)
+                self._give_up(client)
                 raise
-            if lane in self._lanes:
-                self._idle.append(lane)
+            if client in self._lanes:
+                self._idle.append(client)
             self._learn(slot, answer)
         return await self._understand(answer, parser)
 
-    async def _exchange(self, lane: Lane, call: Call) -> _Answer:
+    async def _exchange(self, client: httpx.AsyncClient, call: Call) -> _Answer:
         """Sends one request and reads its whole body, within the time and size an attempt may have."""
+        params = {name: value for name, value in (call.params or {}).items() if value is not None}
         # Whoever asked with less time than that is answered before it is over: then it counts as a failure
         # of what was asked, which a cancelled request does not.
         limit = min(self._options.timeout, OF_TIME_LEFT * time_left())
         try:
             async with asyncio.timeout(limit):
-                response = await lane.send(self._request(call))
-                try:
+                async with client.stream(
+                    call.method,
+                    self._base + call.path,
+                    params=params or None,
+                    json=call.body,
+                    data=call.form,
+                    files=call.files,
+                    content=call.content,
+                    headers=call.headers,
+                ) as response:
                     body = await self._body(response)
-                finally:
-                    await response.aclose()
-                return _Answer(response.status_code, response.headers, body)
+                    return _Answer(response.status_code, response.headers, body)
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, TimeoutError) as exc:
             usual = limit == self._options.timeout
             failure = failures.from_transport(self.peer, exc, limit, by_setting=usual)
@@ -384,40 +407,20 @@ class Http:
     def _local(self) -> bool:
         return self.peer.scheme == "http"
 
-    def _new_lane(self, context: ssl.SSLContext) -> Lane:
-        made = lane_to(context, local=self._local)
-        self._lanes.add(made)
-        return made
-
-    def _request(self, call: Call) -> httpx.Request:
-        """The request of a call. It carries the key: make it when it is sent, and keep it nowhere."""
+    def _lane(self, context: ssl.SSLContext) -> httpx.AsyncClient:
         options = self._options
-        headers = httpx.Headers(
-            {
-                "user-agent": options.user_agent,
-                "accept": "application/json",
-                "accept-encoding": "gzip, deflate",
-            }
+        client = httpx.AsyncClient(
+            auth=KeyHeader(options),
+            headers={"user-agent": options.user_agent, "accept": "application/json"},
+            timeout=httpx.Timeout(options.timeout, connect=min(CONNECT_TIMEOUT, options.timeout), pool=None),
+            limits=httpx.Limits(max_connections=1, max_keepalive_connections=1),
+            follow_redirects=False,
+            verify=context,
+            # Proxies and certificate files of the environment count, except towards this machine.
+            trust_env=not self._local,
         )
-        headers.update(call.headers)
-        if options.user:
-            pair = f"{options.user}:{options.key.reveal() if options.key else ''}".encode()
-            headers["authorization"] = f"Basic {base64.b64encode(pair).decode()}"
-        elif options.key:
-            headers[options.header] = options.prefix + options.key.reveal()
-        timeout = httpx.Timeout(options.timeout, connect=min(CONNECT_TIMEOUT, options.timeout), pool=None)
-        params = {name: value for name, value in (call.params or {}).items() if value is not None}
-        return httpx.Request(
-            call.method,
-            self._base + call.path,
-            params=params or None,
-            json=call.body,
-            data=call.form,
-            files=call.files,
-            content=call.content,
-            headers=headers,
-            extensions={"timeout": timeout.as_dict()},
-        )
+        self._lanes.add(client)
+        return client
 
 
 @dataclass(frozen=True, slots=True)
