@@ -101,14 +101,16 @@ class Reader:
 
     def _run(self, read: Callable[[Any], list[tuple[Any, ...]]], empty: list[tuple[Any, ...]]) -> list[Any]:
         with self._lock:
+            kept = self._connection
             try:
-                if self._connection is None:
-                    if self.where.path is not None and not self.where.path.exists():
-                        return empty
-                    connection = _connect(self.where)
-                    _refuse_newer(connection, self.where)
-                    self._connection = connection
-                return read(self._connection)
+                try:
+                    return self._ask(read, empty)
+                except Exception:
+                    # One that was kept and that the server ended meanwhile says nothing of the server now.
+                    if not getattr(kept, "broken", False):
+                        raise
+                    self._drop()
+                    return self._ask(read, empty)
             except ServiceError:
                 raise
             except Exception as error:
@@ -117,6 +119,15 @@ class Reader:
                     raise ServiceError("The database has no tables yet", code="missing_table") from error
                 self._drop()
                 raise explain(error, self.where) from error
+
+    def _ask(self, read: Callable[[Any], list[tuple[Any, ...]]], empty: list[tuple[Any, ...]]) -> list[Any]:
+        if self._connection is None:
+            if self.where.path is not None and not self.where.path.exists():
+                return empty
+            connection = _connect(self.where)
+            _refuse_newer(connection, self.where)
+            self._connection = connection
+        return read(self._connection)
 
     def _drop(self) -> None:
         """Forget a connection that failed, so that the next question opens a new one."""

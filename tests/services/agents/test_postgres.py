@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from services.agents import SyncRequest
@@ -66,6 +67,22 @@ async def test_four_openings_at_once_make_one_schema(where: DatabaseLocation) ->
         await database.aclose()
     reader = Reader(where)
     assert await asyncio.to_thread(reader.schema) is SchemaState.CURRENT
+    reader.close()
+
+
+async def test_a_server_that_began_anew_is_no_failure_of_the_next_read(
+    where: DatabaseLocation, postgres_url: str
+) -> None:
+    """A connection that was kept over the server's absence says nothing of the server."""
+    await (await Database.open(where)).aclose()
+    reader = Reader(where)
+    (process,) = reader.rows("SELECT pg_backend_pid()")
+    with psycopg.connect(postgres_url, autocommit=True) as other:
+        other.execute("SELECT pg_terminate_backend(%s, 10000)", process)
+    (again,) = reader.rows("SELECT pg_backend_pid()")
+    assert again != process
+    with pytest.raises(ServiceError, match="answered"):
+        reader.rows("SELECT nothing FROM company")
     reader.close()
 
 
