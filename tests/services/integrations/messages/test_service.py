@@ -162,7 +162,7 @@ async def test_what_twilio_does_not_list_stays_unknown(world):
     assert row.error is not None
     assert "resend" in row.error.advice
     # It was asked, and that is what is said.
-    assert row.error.message == "Twilio was asked, and lists no message that could be it"
+    assert row.remark == "Twilio was asked, and lists no message that could be it"
     assert row.simulated
 
 
