@@ -133,6 +133,8 @@ async def _serve(services: Services, args: Namespace, environ: Mapping[str, str]
                 await health.start()
             if messages := getattr(services, "messages", None):
                 await messages.start()  # closed with the services
+            if care := getattr(services, "order_care", None):
+                care.start()
             await services.schedule.start()
             reporter.changed()
             notifier = Notifier(environ)

@@ -23,7 +23,7 @@ from app.schemas import document
 from services.events import EventBus
 from services.schedule import Scheduler, SchedulerOptions, ledger
 from services.storage import Database, DatabaseLocation, Reader
-from services.storage.tables import Firing
+from services.storage.tables import Effect, Firing
 from tests.support.program import CALLBOARD, callboard, connect, real_environment
 from tests.support.scheduling import FakeSync, ManualTimer, until
 from tests.support.servers import unavailable
@@ -466,3 +466,26 @@ def test_the_unit_is_one_that_systemd_takes(tmp_path, capsys):
         check=False,
     )
     assert done.returncode == 0, done.stdout
+
+
+async def test_orders_that_a_killed_program_left_are_given_up(home):
+    database = await Database.open(location(home))
+    long_ago = int(time.time() * 1000) - DAY
+
+    def leave(session):
+        session.add(
+            Effect(
+                id="e1", kind="crm.contact", key="k", target="ann", actor="ann", state="intended",
+                created_at=long_ago, updated_at=long_ago,
+            )
+        )  # fmt: skip
+
+    await database.write(leave)
+    async with serving(home):
+        for _ in range(200):
+            state = await database.read(lambda session: session.get(Effect, "e1").state)
+            if state == "unknown":
+                break
+            await asyncio.sleep(0.1)
+    await database.aclose()
+    assert state == "unknown"
