@@ -54,6 +54,7 @@ class Pulse:
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        gc.unfreeze()  # where a process opens one console after another, each may be collected
 
     async def ready(self) -> None:
         """Wait until the heavy services are loaded and the database is open. Raises ServiceError."""

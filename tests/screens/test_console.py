@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import io
 import os
 import pty
@@ -49,6 +50,12 @@ async def test_a_crash_leaves_a_report_without_local_variables(tmp_path: Path) -
     assert SECRET not in text
     assert str(reports[0]) in app.failure.advice
     assert app.return_code == 1
+
+
+async def test_what_was_frozen_may_be_collected_after_the_end() -> None:
+    async with opened(FakeServices()) as pilot:
+        await until(pilot, lambda: gc.get_freeze_count() > 0)
+    assert gc.get_freeze_count() == 0
 
 
 async def test_a_failing_worker_is_never_silent() -> None:
