@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support.environment import LEAKING, keep, scrubbed
 from tests.support.fake_time import FakeTime
@@ -17,10 +18,16 @@ from tests.support.fake_time import FakeTime
 for _name in [name for name in os.environ if not keep(name)]:
     del os.environ[_name]
 # A shell that starts a test run in the background has it ignore Ctrl-C, and so would the programs under test.
+# The same goes for one that lets them outlive it (nohup).
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 if "textual.constants" in sys.modules:  # a pytest plug-in was faster
     importlib.reload(sys.modules["textual.constants"])
+# A busy machine is no failure: how long an example takes is for the benchmarks to say.
+settings.register_profile("callboard", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("callboard")
 
 
 @pytest.fixture(autouse=True)

@@ -32,6 +32,8 @@ log = logging.getLogger("callboard.health")
 
 FIRST_ROUND: Final = 2.0
 """Seconds over which the first probes are spread."""
+NEWCOMERS: Final = 5.0
+"""Seconds that a check which joins others waits for the round of all of them at most."""
 JITTER: Final = 0.05
 """By which part of its interval a probe may come earlier (never later), so that they do not come in step."""
 SHARE: Final = 0.4
@@ -63,6 +65,10 @@ class Job:
     timeout: float
     run: Callable[[], Awaitable[Readings]]
     checks: tuple[str, ...]
+
+    def checks_as(self, other: Job) -> bool:
+        """Whether it brings the readings of all that the other one brings."""
+        return self.checks is other.checks or set(self.checks).issuperset(other.checks)
 
     @property
     def limit(self) -> float:
@@ -98,7 +104,9 @@ class Timetable:
         return self._jobs
 
     def set_jobs(self, jobs: Iterable[Job], now: float) -> None:
-        """These and no others. One that stays keeps its time, or comes earlier if its interval shrank."""
+        """These and no others. One that stays keeps its time, or comes earlier if its interval shrank or if
+        it has checks now that it did not have.
+        """
         wanted = {job.id: job for job in jobs}
         for job_id in [job_id for job_id in self._jobs if job_id not in wanted]:
             del self._jobs[job_id], self._due[job_id]
@@ -110,6 +118,8 @@ class Timetable:
                 self.set_due(job_id, now + self._rng.uniform(0, min(job.interval, FIRST_ROUND)))
             elif self._due[job_id] > now + job.interval:
                 self.set_due(job_id, now + self._rng.uniform(0, job.interval))
+            elif now + NEWCOMERS < self._due[job_id] and not known.checks_as(job):
+                self.set_due(job_id, now + NEWCOMERS)
 
     def set_due(self, job_id: str, at: float) -> None:
         """Be due then, instead of when it was."""

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import asyncio
 import random
+from dataclasses import replace
 from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from services.health.model import HealthState, Reading
-from services.health.runner import JITTER, Job, Probed, Runner, Timetable
+from services.health.runner import JITTER, NEWCOMERS, Job, Probed, Runner, Timetable
 from tests.support.fake_time import FakeTime
 from tests.support.scheduling import until
 
@@ -58,6 +59,22 @@ def test_jobs_come_and_go_and_the_others_keep_their_time() -> None:
     table.begun("a", 100.0)
     table.set_jobs([job("a", 5.0), job("c", 5.0)], 101.0)
     assert table.due_at("a") <= 106.0
+
+
+def test_who_joins_a_round_does_not_wait_for_its_whole_interval() -> None:
+    table = Timetable(random.Random(1))
+    few, more = (replace(job("all", 60.0), checks=tuple(names)) for names in ("ab", "abc"))
+    table.set_jobs([few], 0.0)
+    table.due(100.0)
+    table.begun("all", 100.0)
+    table.begun("all", 130.0)
+    table.set_jobs([few], 131.0)
+    assert (table.due_at("all") or 0) > 150.0
+    table.set_jobs([more], 132.0)
+    assert table.due_at("all") == 132.0 + NEWCOMERS
+    table.set_jobs([few], 133.0)
+    table.set_jobs([more], 134.0)
+    assert table.due_at("all") == 132.0 + NEWCOMERS, "who joins later does not put it off"
 
 
 class Bench:
