@@ -149,6 +149,7 @@ async def test_what_was_played_is_told_with_times_that_fit(room):
         await until(lambda: call.engine.played_ms(1) == 500)
         call.engine.play(tone(24_000, 0.3), 2)
         await until(lambda: call.engine.played_ms(2) == 300)
+        starved = call.engine.underruns
     ends = None
     starts = []
     for pcm, at in call.output:
@@ -157,7 +158,7 @@ async def test_what_was_played_is_told_with_times_that_fit(room):
         else:
             assert at == pytest.approx(ends, abs=1e-6)
         ends = at + len(pcm) / 48_000
-    assert len(starts) == 2
+    assert 2 <= len(starts) <= 2 + starved
 
 
 async def test_a_device_that_refuses_the_rate_and_mono_is_resampled(room, monkeypatch):
