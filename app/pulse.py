@@ -71,10 +71,11 @@ class Pulse:
             self.live.fail(error)
         await glance
         self._show(Changes(everything=True, status=True, sync=True))
+        paused = not gc.isenabled()
         gc.enable()
-        gc.freeze()
+        _keep_for_good(clean_up=paused)
         await self._begin()
-        gc.freeze()  # the heavy imports and what was read: a later collection need not walk through them
+        _keep_for_good(clean_up=paused)  # the heavy imports, too, and what was read
         self._app.set_timer(SETTLED, gc.freeze, name="settled")
         self._app.set_interval(POLL, self._poll, name="elsewhere")
         self._app.started()
@@ -166,3 +167,13 @@ class Pulse:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _keep_for_good(*, clean_up: bool) -> None:
+    """Take everything there is out of the collector's way: a later collection need not walk through it.
+
+    `clean_up`: let go of what is garbage by now. Imports leave two megabytes of it, which would stay, too.
+    """
+    if clean_up:
+        gc.collect()
+    gc.freeze()

@@ -10,6 +10,7 @@ import pty
 import subprocess
 import sys
 import threading
+import weakref
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,24 @@ async def test_what_was_frozen_may_be_collected_after_the_end() -> None:
     async with opened(FakeServices()) as pilot:
         await until(pilot, lambda: gc.get_freeze_count() > 0)
     assert gc.get_freeze_count() == 0
+
+
+async def test_what_a_start_leaves_behind_is_not_kept_for_good() -> None:
+    class Left:
+        itself: Left
+
+    gc.disable()  # as the command does until the first picture
+    try:
+        left = Left()
+        left.itself = left
+        gone = weakref.ref(left)
+        del left
+        async with opened(FakeServices()) as pilot:
+            await until(pilot, lambda: gc.get_freeze_count() > 0)
+            assert gone() is None
+            assert gc.isenabled()
+    finally:
+        gc.enable()
 
 
 async def test_a_failing_worker_is_never_silent() -> None:
