@@ -283,10 +283,11 @@ class CardGrid(ScrollView, can_focus=False):
         row, line = divmod(y + self.scroll_offset.y, HEIGHT)
         # Lines are asked for one by one from the top: a row of cards is put together once for its five.
         if self._row is None or self._row[0] != row:
-            self._row = (row, self._row_strips(row, width, blank))
+            self._row = (row, self._row_strips(row, self.size.width, blank))
         return self._row[1][line]
 
     def _row_strips(self, row: int, width: int, blank: Style) -> list[Strip]:
+        """The lines of a row of cards, as wide as the widget, so that nobody need measure them."""
         first = row * self._columns
         places = range(first, min(first + self._columns, len(self.board.shown)))
         lines = [[Segment(" " * MARGIN, blank)] for _ in range(HEIGHT)]
@@ -296,7 +297,11 @@ class CardGrid(ScrollView, can_focus=False):
                 if place > first:
                     segments.append(gap)
                 segments.extend(strip)
-        return [Strip(segments).adjust_cell_length(width, blank) for segments in lines]
+        taken = MARGIN + len(places) * (self._card_width + GAP) - GAP if places else MARGIN
+        if taken > width:  # a widget narrower than a card
+            return [Strip(segments, taken).adjust_cell_length(width, blank) for segments in lines]
+        rest = Segment(" " * (width - taken), blank)
+        return [Strip([*segments, rest], width) for segments in lines]
 
     def _note_line(self, y: int, width: int, blank: Style) -> Strip:
         lines: list[Note] = []
